@@ -1,0 +1,1 @@
+"""What happens inside one window. The only folder that imports torch."""
