@@ -1,0 +1,262 @@
+"""Messages of `stems.v1` to text and bytes, and back. docs/protocol.md is the same in prose; golden vectors hold both.
+
+Binary from the client is bare interleaved PCM. Binary from the server is a 16-byte little-endian header and then, stem by
+stem, interleaved PCM in the session's format:
+
+    u8 version (1) | u8 flags (bit 0: f32le, else s16le) | u8 stems | u8 channels | u32 frames | u64 start
+
+Everything else is JSON text with a `type`. What a peer got wrong is a `ClientError`, with a code that stays the same and a
+message that names what was got and what was expected.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from typing import Any
+
+import numpy as np
+
+from streaming.framing import Array
+from streaming.join import Chunk
+
+PROTOCOL = "stems.v1"
+VERSION = 1
+HEADER = struct.Struct("<BBBBIQ")
+FLOAT = 1
+FORMATS = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}
+RATES = (8_000, 192_000)
+MAX_MESSAGE = 1 << 20  # bytes; 1.3 s of 192 kHz stereo f32
+
+CLOSE_CODES = {
+    "bad_message": 4400,  # not JSON, no such type, a field that is missing, unknown or of a wrong value
+    "unauthorized": 4401,
+    "unknown_model": 4404,
+    "timeout": 4408,  # idle too long, or reading too slowly
+    "order": 4409,  # a message that does not belong here: audio before start, start twice
+    "too_large": 4413,
+    "bad_audio": 4422,  # bytes that are not a whole number of frames
+    "latency": 4425,  # asked for a latency that this machine cannot keep
+    "model_unavailable": 4503,  # the weights are not here and could not be fetched
+    "capacity": 1013,
+    "internal": 1011,
+}
+
+
+class ClientError(Exception):
+    """The peer's fault, or a limit it ran into; sent to it as `error` and, when fatal, followed by a close."""
+
+    def __init__(self, code: str, message: str, fatal: bool = True) -> None:
+        super().__init__(message)
+        self.code, self.message, self.fatal = code, message, fatal
+
+
+@dataclass(frozen=True)
+class Start:
+    model: str
+    rate: int
+    channels: int
+    format: str
+    stems: tuple[str, ...] | None = None
+    output: str = "stems"
+    gains: Mapping[str, float] = field(default_factory=dict)
+    mono: bool = False
+    latency_ms: float | None = None
+
+
+@dataclass(frozen=True)
+class Mark:
+    id: str
+    sample: int | None = None
+
+
+@dataclass(frozen=True)
+class Gains:
+    gains: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class End:
+    pass
+
+
+@dataclass(frozen=True)
+class Ready:
+    session: str
+    model: str
+    stems: tuple[str, ...]
+    rate: int
+    channels: int
+    format: str
+    latency_samples: int
+    latency_ms: float
+    protocol: str = PROTOCOL
+
+
+@dataclass(frozen=True)
+class Stats:
+    heard: int
+    told: int
+    lag_ms: float
+    compute_p50_ms: float
+    compute_p95_ms: float
+    queue_p95_ms: float
+
+
+@dataclass(frozen=True)
+class Error:
+    code: str
+    message: str
+    fatal: bool
+
+
+@dataclass(frozen=True)
+class Done:
+    samples: int
+
+
+FromClient = Start | Mark | Gains | End
+FromServer = Ready | Mark | Stats | Error | Done
+_CLIENT: dict[str, type[FromClient]] = {"start": Start, "mark": Mark, "gains": Gains, "end": End}
+
+
+def encode(message: FromClient | FromServer) -> str:
+    """A message as JSON text; fields that are None are left out."""
+    body = {key: value for key, value in asdict(message).items() if value is not None}
+    return json.dumps({"type": type(message).__name__.lower(), **body})
+
+
+def decode(text: str) -> FromClient:
+    """A client's JSON text as a message.
+
+    Raises:
+        ClientError: `bad_message`, saying what was got and what was expected.
+    """
+    try:
+        body = json.loads(text)
+    except (ValueError, RecursionError):
+        raise _bad(f"got text that is not JSON: {text[:40]!r}") from None
+    if not isinstance(body, dict) or not isinstance(body.get("type"), str) or body["type"] not in _CLIENT:
+        got = body.get("type") if isinstance(body, dict) else body
+        raise _bad(f"got message type {str(got)[:40]!r}, expected one of {', '.join(_CLIENT)}")
+    kind = _CLIENT[body.pop("type")]
+    known = {item.name for item in fields(kind)} - ({"sample"} if kind is Mark else set())
+    if unknown := set(body) - known:
+        raise _bad(f"got unknown field {min(unknown)!r} in {kind.__name__.lower()}, known are {', '.join(sorted(known))}")
+    values = {name: _FIELDS[name](name, value) for name, value in body.items() if value is not None}
+    try:
+        return kind(**values)
+    except TypeError:
+        required = [item.name for item in fields(kind) if item.default is item.default_factory is MISSING]
+        missing = [name for name in required if name not in values]
+        raise _bad(f"{kind.__name__.lower()} lacks {', '.join(missing)}") from None
+
+
+def _bad(message: str) -> ClientError:
+    return ClientError("bad_message", message)
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= 200:
+        raise _bad(f"got {name} {str(value)[:40]!r}, expected a text of 1 to 200 characters")
+    return value
+
+
+def _one_of(*choices: str) -> Callable[[str, Any], str]:
+    def check(name: str, value: Any) -> str:
+        if not isinstance(value, str) or value not in choices:
+            raise _bad(f"got {name} {str(value)[:40]!r}, expected one of {', '.join(choices)}")
+        return value
+
+    return check
+
+
+def _whole(low: int, high: int) -> Callable[[str, Any], int]:
+    def check(name: str, value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise _bad(f"got {name} {str(value)[:40]}, expected a whole number from {low} to {high}")
+        return value
+
+    return check
+
+
+def _number(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise _bad(f"got {name} {str(value)[:40]}, expected a number")
+    return float(value)
+
+
+def _names(name: str, value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not 0 < len(value) <= 32 or len(set(map(str, value))) != len(value):
+        raise _bad(f"got {name} {str(value)[:40]}, expected a list of 1 to 32 different names")
+    return tuple(_text(name, item) for item in value)
+
+
+def _gains(name: str, value: Any) -> dict[str, float]:
+    if not isinstance(value, dict):
+        raise _bad(f"got {name} {str(value)[:40]}, expected an object of stem: gain")
+    return {stem: _number(f"gain of {stem[:40]}", gain) for stem, gain in value.items()}
+
+
+def _flag(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise _bad(f"got {name} {str(value)[:40]}, expected true or false")
+    return value
+
+
+_FIELDS: dict[str, Callable[[str, Any], Any]] = {
+    "model": _text,
+    "rate": _whole(*RATES),
+    "channels": _whole(1, 2),
+    "format": _one_of(*FORMATS),
+    "stems": _names,
+    "output": _one_of("stems", "mix"),
+    "gains": _gains,
+    "mono": _flag,
+    "latency_ms": _number,
+    "id": _text,
+}
+
+
+def pcm(data: bytes, format: str, channels: int) -> Array:
+    """Interleaved bytes as `[C, T]` float32, full scale at 1. May hold NaN or Inf: see `finite`.
+
+    Raises:
+        ClientError: `bad_audio` for bytes that are not a whole number of frames, `too_large` for a message over the limit.
+    """
+    dtype = FORMATS[format]
+    frame = channels * dtype.itemsize
+    if len(data) > MAX_MESSAGE:
+        raise ClientError("too_large", f"got a message of {len(data)} bytes, at most {MAX_MESSAGE} are taken")
+    if len(data) % frame:
+        raise ClientError("bad_audio", f"got {len(data)} bytes, expected a multiple of {frame} ({channels} x {format})")
+    samples = np.frombuffer(data, dtype).reshape(-1, channels).T
+    scale = np.float32(1 / 32768) if format == "s16le" else np.float32(1)
+    return np.ascontiguousarray(samples, np.float32) * scale
+
+
+def finite(samples: Array, position: int) -> tuple[Array, ClientError | None]:
+    """`[C, T]` with every NaN and Inf made silence, and the error that says where the first one was.
+
+    Not fatal: one bad sample must not end a meeting. Not passed on: it would stay in a model's state for ever.
+    """
+    bad = ~np.isfinite(samples)
+    if not bad.any():
+        return samples, None
+    index, channel = np.argwhere(bad.T)[0]
+    got = f"got {samples[channel, index]} at sample {position + index}, channel {channel}"
+    message = f"{got} ({int(bad.sum())} such values in this message): silenced"
+    return np.where(bad, np.float32(0), samples), ClientError("not_finite", message, fatal=False)
+
+
+def pack(chunk: Chunk, format: str) -> bytes:
+    """A chunk, `[S, C, T]`, as one binary message. s16le rounds to nearest and clips at full scale."""
+    stems, channels, frames = chunk.stems.shape
+    head = HEADER.pack(VERSION, FLOAT if format == "f32le" else 0, stems, channels, frames, chunk.start)
+    samples = chunk.stems.transpose(0, 2, 1)
+    if format == "s16le":
+        samples = np.clip(np.rint(samples * 32768), -32768, 32767)
+    return head + samples.astype(FORMATS[format]).tobytes()

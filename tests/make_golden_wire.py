@@ -1,0 +1,55 @@
+"""Writes tests/golden_wire.json by hand-rolled byte arithmetic that shares no code with any codec."""
+
+import json
+import struct
+from pathlib import Path
+
+
+def binary(start: int, stems: list[list[list[float]]], fmt: str) -> str:
+    out = bytes([1, 1 if fmt == "f32le" else 0, len(stems), len(stems[0])])
+    out += len(stems[0][0]).to_bytes(4, "little") + start.to_bytes(8, "little")
+    for stem in stems:
+        for frame in zip(*stem, strict=True):
+            for value in frame:
+                if fmt == "f32le":
+                    out += struct.pack("<f", value)
+                else:
+                    out += max(-32768, min(32767, round(value * 32768))).to_bytes(2, "little", signed=True)
+    return out.hex()
+
+
+ONE = [[[0.0, 0.5, -0.5, 1.0, -1.0]]]
+TWO = [[[0.25, -0.25, 2.0], [0.125, 0.0, -2.0]], [[-0.75, 0.5, 0.0], [1.0, -1.0, 0.0625]]]
+vectors = {
+    "binary": [
+        {"start": start, "format": fmt, "stems": stems, "hex": binary(start, stems, fmt)}
+        for start, stems in ((0, ONE), (123456, TWO), (2**40 + 7, TWO))
+        for fmt in ("s16le", "f32le")
+    ],
+    "client": [
+        {"type": "start", "model": "music", "rate": 44100, "channels": 2, "format": "s16le"},
+        {"type": "start", "model": "speech", "rate": 48000, "channels": 1, "format": "f32le", "stems": ["speaker_1"]},
+        {
+            "type": "start", "model": "music", "rate": 48000, "channels": 2, "format": "s16le",
+            "output": "mix", "gains": {"vocals": 0.0}, "mono": True, "latency_ms": 200.0,
+        },
+        {"type": "mark", "id": "a"},
+        {"type": "gains", "gains": {"vocals": 0.5, "drums": 2.0}},
+        {"type": "end"},
+    ],
+    "server": [
+        {
+            "type": "ready", "session": "s1", "model": "music", "stems": ["vocals", "drums", "bass", "other"],
+            "rate": 44100, "channels": 2, "format": "s16le", "latency_samples": 2048, "latency_ms": 60.0,
+            "protocol": "stems.v1",
+        },
+        {"type": "mark", "id": "a", "sample": 4410},
+        {
+            "type": "stats", "heard": 44100, "told": 42052, "lag_ms": 5.5, "compute_p50_ms": 2.0,
+            "compute_p95_ms": 3.0, "queue_p95_ms": 0.5,
+        },
+        {"type": "error", "code": "bad_audio", "message": "got 3 bytes", "fatal": True},
+        {"type": "done", "samples": 44100},
+    ],
+}  # fmt: skip
+Path(__file__).with_name("golden_wire.json").write_text(json.dumps(vectors, indent=1) + "\n")
