@@ -1,0 +1,28 @@
+"""Streaming client of a Rivulet separation server: `connect`, `separate`, `separate_array`, and what they raise."""
+
+from rivulet_client.codec import Done, Error, Mark, Ready, Stats, Stems
+from rivulet_client.errors import ConnectionLost, ProtocolError, Refused, RivuletError, SessionError, Unreachable
+from rivulet_client.separate import separate, separate_array, separate_array_sync
+from rivulet_client.stream import Event, Options, Stream, connect
+
+__all__ = [
+    "ConnectionLost",
+    "Done",
+    "Error",
+    "Event",
+    "Mark",
+    "Options",
+    "ProtocolError",
+    "Ready",
+    "Refused",
+    "RivuletError",
+    "SessionError",
+    "Stats",
+    "Stems",
+    "Stream",
+    "Unreachable",
+    "connect",
+    "separate",
+    "separate_array",
+    "separate_array_sync",
+]

@@ -1,0 +1,147 @@
+"""From a URL to a session that is ready, with patience for a server that is away or full."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import ssl
+from collections.abc import Iterator
+from urllib.parse import urlsplit, urlunsplit
+
+from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.client import connect as dial
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+from websockets.typing import Subprotocol
+
+from rivulet_client.codec import PROTOCOL, Error, Ready, Start, decode, encode_start
+from rivulet_client.errors import CLOSE_CODES, ProtocolError, Refused, Unreachable
+
+MAX_SIZE = 64 << 20  # bytes of one message; 4 stems of stereo f32 at 48 kHz fill it in 43 s
+# A pong waits behind the PCM that the server has not taken yet. Socket buffers hold some MiB, which is up to 20 s of 44.1 kHz
+# stereo f32; a server that is three times slower than the audio needs a minute to get there. Less would cut such a session.
+PING_TIMEOUT = 60.0
+CLOSE_TIMEOUT = 2.0
+AWAY = {408, 425, 429, 500, 502, 503, 504}  # HTTP statuses that may pass
+
+
+def stream_url(url: str) -> str:
+    """`ws://host:8000`, `https://host/prefix/` or the whole address of the stream, as the address of the stream."""
+    return urlunsplit(_split(url, {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}, "/v1/stream"))
+
+
+def models_url(url: str) -> str:
+    """The address of the list of models of the same server."""
+    base = url.rstrip("/").removesuffix("/v1/stream")
+    return urlunsplit(_split(base, {"http": "http", "https": "https", "ws": "http", "wss": "https"}, "/v1/models"))
+
+
+def _split(url: str, schemes: dict[str, str], tail: str) -> tuple[str, str, str, str, str]:
+    parts = urlsplit(url)
+    if parts.scheme not in schemes or not parts.netloc:
+        raise ValueError(f"got the address {url!r}, expected one like ws://127.0.0.1:8000")
+    path = parts.path.rstrip("/")
+    return schemes[parts.scheme], parts.netloc, path if path.endswith(tail) else path + tail, parts.query, ""
+
+
+def backoff(first: float = 0.25, most: float = 8.0) -> Iterator[float]:
+    """Seconds to wait before each further try: doubling, bounded, and each cut by up to a half so that many clients of one
+    server that went away do not come back in one moment."""
+    while True:
+        yield first * random.uniform(0.5, 1.0)
+        first = min(2 * first, most)
+
+
+async def open_session(
+    url: str, start: Start, *, token: str | None, timeout: float, retries: int, tls: ssl.SSLContext | None = None
+) -> tuple[ClientConnection, Ready]:
+    """A connection on which `start` was answered by `ready`.
+
+    Tries again, at most `retries` times, when nobody answers or the server says `capacity`; any other refusal would be the
+    same the next time. `timeout` seconds bound the opening and the wait for `ready`, each.
+
+    Raises:
+        Unreachable, Refused, ProtocolError.
+    """
+    delays = backoff()
+    while True:
+        try:
+            return await _attempt(url, start, token, timeout, tls)
+        except (Unreachable, Refused) as error:
+            if retries <= 0 or not (isinstance(error, Unreachable) or error.code == "capacity"):
+                raise
+        retries -= 1
+        await asyncio.sleep(next(delays))
+
+
+async def _attempt(
+    url: str, start: Start, token: str | None, timeout: float, tls: ssl.SSLContext | None
+) -> tuple[ClientConnection, Ready]:
+    socket = await _dial(stream_url(url), token, timeout, tls)
+    try:
+        async with asyncio.timeout(timeout):
+            await socket.send(encode_start(start))
+            ready = await _ready(socket)
+        if (ready.protocol, ready.rate, ready.format) != (PROTOCOL, start.rate, start.format):
+            got = f"{ready.protocol} at {ready.rate} Hz in {ready.format}"
+            raise ProtocolError(f"got a session of {got}, expected {PROTOCOL} at {start.rate} Hz in {start.format}")
+        return socket, ready
+    except TimeoutError:
+        await socket.close()
+        raise Refused("timeout", f"the server was not ready within {timeout:g} s; it may be loading {start.model}") from None
+    except ConnectionClosed as closed:
+        code = closed.rcvd.code if closed.rcvd else None
+        if code in CLOSE_CODES:
+            raise Refused(CLOSE_CODES[code], closed.rcvd.reason if closed.rcvd else "", code) from None
+        raise Unreachable(f"{url} closed the connection before it was ready ({closed})") from None
+    except BaseException:
+        await socket.close()
+        raise
+
+
+async def _dial(url: str, token: str | None, timeout: float, tls: ssl.SSLContext | None) -> ClientConnection:
+    secure = {"ssl": tls} if tls is not None else {}
+    try:
+        return await dial(
+            url,
+            subprotocols=[Subprotocol(PROTOCOL)],
+            compression=None,
+            max_size=MAX_SIZE,
+            open_timeout=timeout,
+            close_timeout=CLOSE_TIMEOUT,
+            ping_timeout=PING_TIMEOUT,
+            additional_headers={"Authorization": f"Bearer {token}"} if token is not None else None,
+            **secure,
+        )
+    except InvalidStatus as error:
+        status = error.response.status_code
+        if status in AWAY:
+            raise Unreachable(f"{url} answered with HTTP {status}") from None
+        raise Refused("unauthorized" if status in (401, 403) else "http", f"{url} answered with HTTP {status}") from None
+    except ssl.SSLCertVerificationError as error:
+        raise Refused("certificate", f"{url}: {error.verify_message}") from None
+    except (OSError, EOFError, InvalidHandshake) as error:  # TimeoutError is an OSError
+        raise Unreachable(f"{url}: {error or type(error).__name__}") from error
+
+
+async def _ready(socket: ClientConnection) -> Ready:
+    while True:
+        text = await socket.recv()
+        message = decode(text) if isinstance(text, str) else None
+        if isinstance(message, Ready):
+            return message
+        if isinstance(message, Error) and message.fatal:
+            raise Refused(message.code, message.message, await close_code(socket))
+        if not isinstance(text, str):
+            raise ProtocolError(f"got {len(text)} bytes of audio, expected ready")
+
+
+async def close_code(socket: ClientConnection) -> int | None:
+    """The code of the close that follows a fatal error; None when none comes."""
+    try:
+        async with asyncio.timeout(CLOSE_TIMEOUT):
+            while True:
+                await socket.recv()
+    except ConnectionClosed as closed:
+        return closed.rcvd.code if closed.rcvd else None
+    except TimeoutError:
+        return None

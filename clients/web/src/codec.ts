@@ -1,0 +1,139 @@
+// The messages of `stems.v1` to text and bytes, and back. docs/protocol.md is the law; tests/golden_wire.json holds this
+// codec, the server's and the Python client's to the same bytes.
+
+export const PROTOCOL = "stems.v1";
+export const HEADER_BYTES = 16;
+const FLOAT = 1;
+
+export type Format = "s16le" | "f32le";
+export type Gains = Readonly<Record<string, number>>;
+
+export interface Start {
+  type: "start";
+  model: string;
+  rate: number;
+  channels: number;
+  format: Format;
+  stems?: readonly string[];
+  output?: "stems" | "mix";
+  gains?: Gains;
+  mono?: boolean;
+  latency_ms?: number;
+}
+
+export type FromClient = Start | { type: "mark"; id: string } | { type: "gains"; gains: Gains } | { type: "end" };
+
+export interface Ready {
+  type: "ready";
+  protocol: string;
+  session: string;
+  model: string;
+  stems: readonly string[];
+  rate: number;
+  channels: number;
+  format: Format;
+  latency_samples: number;
+  latency_ms: number;
+}
+
+export interface Stats {
+  type: "stats";
+  heard: number;
+  told: number;
+  lag_ms: number;
+  compute_p50_ms: number;
+  compute_p95_ms: number;
+  queue_p95_ms: number;
+}
+
+export type FromServer =
+  | Ready
+  | Stats
+  | { type: "mark"; id: string; sample: number }
+  | { type: "error"; code: string; message: string; fatal: boolean }
+  | { type: "done"; samples: number };
+
+/** One binary message: `stems[s * channels + c]` is one plane of `frames` samples, the first at `start`. */
+export interface Chunk {
+  start: number;
+  frames: number;
+  stems: number;
+  channels: number;
+  planes: Float32Array[];
+}
+
+export const encode = (message: FromClient): string => JSON.stringify(message);
+
+const FIELDS: Record<FromServer["type"], Record<string, "string" | "number" | "boolean" | "object">> = {
+  ready: {
+    protocol: "string", session: "string", model: "string", stems: "object", rate: "number", channels: "number",
+    format: "string", latency_samples: "number", latency_ms: "number",
+  },
+  stats: {
+    heard: "number", told: "number", lag_ms: "number", compute_p50_ms: "number", compute_p95_ms: "number",
+    queue_p95_ms: "number",
+  },
+  mark: { id: "string", sample: "number" },
+  error: { code: "string", message: "string", fatal: "boolean" },
+  done: { samples: "number" },
+};
+
+/** A server's text; null for a type from the future, which the protocol lets a client ignore. */
+export function decode(text: string): FromServer | null {
+  const body: unknown = JSON.parse(text);
+  if (typeof body !== "object" || body === null || !("type" in body)) throw new Error("got a message without a type");
+  const fields = Object.hasOwn(FIELDS, String(body.type)) ? FIELDS[body.type as FromServer["type"]] : null;
+  if (fields === null) return null;
+  for (const [name, kind] of Object.entries(fields)) {
+    const got = typeof (body as Record<string, unknown>)[name];
+    if (got !== kind) throw new Error(`got ${got} for ${name} of ${String(body.type)}, expected ${kind}`);
+  }
+  return body as FromServer;
+}
+
+/** Planes to bare interleaved PCM. s16le rounds to nearest and clips at full scale, as the server does. */
+export function pack(planes: readonly Float32Array[], format: Format): ArrayBuffer {
+  const channels = planes.length;
+  const frames = planes[0]?.length ?? 0;
+  const wide = format === "f32le";
+  const bytes = new ArrayBuffer(frames * channels * (wide ? 4 : 2));
+  // Typed arrays use the machine's byte order: every machine with a browser is little endian.
+  const out = wide ? new Float32Array(bytes) : new Int16Array(bytes);
+  planes.forEach((plane, c) => {
+    for (let i = 0, o = c; i < frames; i += 1, o += channels) out[o] = wide ? plane[i] : toS16(plane[i]);
+  });
+  return bytes;
+}
+
+/** Nearest, halves to even (numpy's rint; Math.round would send 0.5 up and differ from the other codecs by one bit). */
+function toS16(sample: number): number {
+  const scaled = Math.min(Math.max(sample * 32768, -32768), 32767);
+  const floor = Math.floor(scaled);
+  const rest = scaled - floor;
+  return rest === 0.5 ? floor + (floor & 1) : Math.round(scaled);
+}
+
+/** Throws an Error that names both numbers when the bytes are not one whole message of version 1. */
+export function unpack(bytes: ArrayBuffer): Chunk {
+  if (bytes.byteLength < HEADER_BYTES) throw new Error(`got ${bytes.byteLength} bytes, expected a header of 16`);
+  const head = new DataView(bytes);
+  const [version, flags, stems, channels] = [0, 1, 2, 3].map((at) => head.getUint8(at));
+  if (version !== 1) throw new Error(`got version ${version} of the stems message, this page reads version 1`);
+  if (flags > FLOAT) throw new Error(`got flags ${flags} in a stems message, expected 0 or 1`);
+  const frames = head.getUint32(4, true);
+  const start = Number(head.getBigUint64(8, true)); // exact below 2^53 samples: 5900 years at 48 kHz
+  const wide = (flags & FLOAT) === 1;
+  const expected = HEADER_BYTES + stems * channels * frames * (wide ? 4 : 2);
+  if (bytes.byteLength !== expected) throw new Error(`got ${bytes.byteLength} bytes of stems, expected ${expected}`);
+  const samples = wide ? new Float32Array(bytes, HEADER_BYTES) : new Int16Array(bytes, HEADER_BYTES);
+  const scale = wide ? 1 : 1 / 32768;
+  const planes: Float32Array[] = [];
+  for (let s = 0; s < stems; s += 1) {
+    for (let c = 0; c < channels; c += 1) {
+      const plane = new Float32Array(frames);
+      for (let i = 0, o = s * frames * channels + c; i < frames; i += 1, o += channels) plane[i] = samples[o] * scale;
+      planes.push(plane);
+    }
+  }
+  return { start, frames, stems, channels, planes };
+}

@@ -1,0 +1,44 @@
+// Every failure that a person can meet, as two sentences: what happened, and what to do.
+
+export class Failure extends Error {
+  constructor(message: string, readonly advice: string, readonly code = "") {
+    super(message);
+  }
+}
+
+const ADVICE: Record<string, string> = {
+  bad_message: "The page and the server do not speak the same protocol: reload the page.",
+  unauthorized: "This server asks for a key, and this page cannot give one: use a client that can.",
+  unknown_model: "Choose another model: the server no longer has this one.",
+  timeout: "Press Play to go on: the server gave up waiting, or the connection is too slow for it.",
+  order: "This is a fault of the page: reload it.",
+  too_large: "This is a fault of the page: reload it.",
+  bad_audio: "This is a fault of the page: reload it.",
+  latency: "Choose a model that answers faster, or no latency limit.",
+  model_unavailable: "The server lacks this model's weights: choose another model.",
+  capacity: "The server is full: wait a minute and press Play again.",
+  internal: "The server failed: press Play to try again. Its log says more.",
+};
+
+const CODE_OF_CLOSE: Record<number, string> = {
+  1011: "internal", 1012: "restart", 1013: "capacity", 4400: "bad_message", 4401: "unauthorized", 4404: "unknown_model",
+  4408: "timeout", 4409: "order", 4413: "too_large", 4422: "bad_audio", 4425: "latency", 4503: "model_unavailable",
+};
+
+/** From an `error` message of the server. */
+export const fromServer = (code: string, message: string): Failure =>
+  new Failure(`The server said: ${message}`, ADVICE[code] ?? "Press Play to try again.", code);
+
+/** From a close that no `error` message explained. `opened`: whether the session had begun. */
+export function fromClose(close: number, reason: string, opened: boolean): Failure {
+  const code = CODE_OF_CLOSE[close];
+  if (code === "restart") return new Failure("The server is restarting.", "Wait a moment and press Play again.", code);
+  if (code) return new Failure(`The server ended the session (${reason || code}).`, ADVICE[code], code);
+  if (!opened) return new Failure("The server cannot be reached.", "Check that it runs and press Play again.", "unreachable");
+  return new Failure(`The connection was lost (${close}${reason && `, ${reason}`}).`, "Check the network and press Play again.", "lost");
+}
+
+export const asFailure = (error: unknown): Failure =>
+  error instanceof Failure
+    ? error
+    : new Failure(error instanceof Error ? error.message : String(error), "This is a fault of the page: reload it.", "page");

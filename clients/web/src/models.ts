@@ -1,0 +1,37 @@
+// What the server offers, and which of it to use when nobody has chosen.
+
+import { Failure } from "./errors";
+
+export type Purpose = "file" | "microphone";
+
+export interface Model {
+  name: string;
+  sources: string[];
+  rate: number;
+  channels: number;
+  latency_ms: { min: number; default: number } | null; // null until the server has loaded and measured it
+  licence: string;
+  present: boolean;
+  interchangeable: boolean;
+  default_for: readonly Purpose[];
+}
+
+export async function fetchModels(): Promise<Model[]> {
+  const response = await fetch("/v1/models").catch(() => null);
+  if (response === null) throw new Failure("The server cannot be reached.", "Check that it runs, then reload the page.", "unreachable");
+  if (!response.ok) throw new Failure(`The server did not list its models (HTTP ${response.status}).`, "Reload the page.");
+  const models = (await response.json()) as Model[];
+  if (models.length === 0) throw new Failure("The server has no models.", "Its log says which weights are missing.");
+  return models;
+}
+
+/** The model for `purpose`: the one declared for it, else one that fits; of those whose weights are there, if any are. */
+export function pick(models: readonly Model[], purpose: Purpose): Model | undefined {
+  const present = models.filter((model) => model.present);
+  const among = present.length > 0 ? present : models;
+  return (
+    among.find((model) => model.default_for.includes(purpose)) ??
+    among.find((model) => model.interchangeable === (purpose === "microphone")) ??
+    among[0]
+  );
+}

@@ -1,0 +1,51 @@
+// The audio thread's half of the player: a ring, a mixer and a report every few quanta.
+
+import { Mixer } from "./mixer";
+import type { PlayerOptions, Report, ToPlayer } from "./player-messages";
+import { Ring } from "./ring";
+
+const REPORT_EVERY = 12; // quanta: 32 ms at 48 kHz, two video frames
+
+class PlayerProcessor extends AudioWorkletProcessor {
+  private readonly mixer: Mixer;
+  private alive = true;
+  private quanta = 0;
+
+  constructor({ processorOptions }: { processorOptions: PlayerOptions }) {
+    super();
+    const { stems, channels, policy, shared, capacity } = processorOptions;
+    const ring = new Ring(shared ?? Ring.memory(stems * channels, capacity, false));
+    this.mixer = new Mixer(ring, stems, channels, policy);
+    this.port.onmessage = (event: MessageEvent<ToPlayer>) => this.obey(event.data);
+  }
+
+  process(_inputs: Float32Array[][], outputs: Float32Array[][]): boolean {
+    const [left, right] = outputs[0];
+    this.mixer.process(left, right);
+    this.quanta += 1;
+    if (this.quanta % REPORT_EVERY === 0) this.report();
+    return this.alive;
+  }
+
+  private obey(message: ToPlayer): void {
+    const { mixer } = this;
+    if (message.type === "stems") mixer.ring.write(message.start, message.planes);
+    else if (message.type === "gains") mixer.setGains(message.gains);
+    else if (message.type === "pause") mixer.setPaused(message.paused);
+    else if (message.type === "target") mixer.target = Math.max(mixer.target, message.frames);
+    else if (message.type === "end") mixer.setEnd(message.at);
+    else this.alive = false;
+  }
+
+  private report(): void {
+    const { phase, ring, target, underruns, skipped } = this.mixer;
+    const peaks = this.mixer.takePeaks();
+    const report: Report = {
+      phase, target, underruns, skipped, peaks,
+      position: ring.readIndex, buffered: ring.available, gaps: ring.gaps,
+    };
+    this.port.postMessage(report, [peaks.buffer]);
+  }
+}
+
+registerProcessor("rivulet-player", PlayerProcessor);

@@ -1,0 +1,151 @@
+// One run: a source, a session and a player, from `start` to the last sample. Everything is pulled: a report of the audio
+// thread, or stems that came, make the next blocks go out. A paused playhead reports no progress, so nothing more is sent.
+
+import type { Chunk, Ready, Stats } from "./codec";
+import type { Failure } from "./errors";
+import { Failure as Failed, asFailure } from "./errors";
+import { Latency } from "./latency";
+import { Player } from "./player";
+import type { Report } from "./player-messages";
+import { Session } from "./session";
+import type { Source } from "./source";
+
+export const AHEAD = 8; // seconds of a file's stems kept ahead of the playhead: rides out a stalled network
+const LIVE_LAG = 384 * 1024; // bytes unsent of live audio: 4 s of mono s16le. More is not late, it is broken
+
+export interface RunEvents {
+  ready(ready: Ready): void;
+  report(report: Report): void;
+  stems(chunk: Chunk): void;
+  stats(stats: Stats): void;
+  notice(text: string): void;
+  failed(failure: Failure): void;
+}
+
+export class Run {
+  readonly session: Session;
+  readonly latency: Latency;
+  ready: Ready | null = null;
+  player: Player | null = null;
+  report: Report | null = null;
+  stats: Stats | null = null;
+  drained = false; // all stems are here
+  private early: Chunk[] = []; // stems that came while the worklet was loading
+  private paused = false;
+  private gains: number[] | null = null;
+  private over = false;
+
+  constructor(
+    private readonly context: AudioContext,
+    private readonly output: AudioNode,
+    readonly source: Source,
+    url: string,
+    model: string,
+    private readonly on: RunEvents,
+  ) {
+    this.latency = new Latency(source.live ? 1 / context.sampleRate : 0);
+    source.onblock = () => this.pump();
+    const { channels } = source;
+    this.session = Session.open(url, { type: "start", model, rate: context.sampleRate, channels, format: "s16le" }, {
+      ready: (ready) => void this.begin(ready),
+      stems: (chunk) => this.take(chunk),
+      stats: (stats) => on.stats((this.stats = stats)),
+      notice: (text) => on.notice(text),
+      done: (samples) => this.drain(samples),
+      failed: (failure) => this.fail(failure),
+    });
+  }
+
+  setGains(gains: number[]): void {
+    this.gains = gains;
+    this.player?.setGains(gains);
+  }
+
+  setPaused(paused: boolean): void {
+    this.paused = paused;
+    this.source.setPaused(paused || this.ready === null);
+    this.player?.setPaused(paused);
+    if (!paused) this.pump();
+  }
+
+  close(): void {
+    this.over = true;
+    this.source.close();
+    this.session.close();
+    this.player?.close();
+  }
+
+  /** Seconds from the capture of the sample that is heard now to now, with the device's own delay; live only. */
+  get toEar(): number | null {
+    const born = this.source.live && this.report?.phase === "playing" ? this.latency.timeOf(this.report.position) : null;
+    return born === null ? null : this.context.currentTime - born + (this.context.outputLatency || 0);
+  }
+
+  private async begin(ready: Ready): Promise<void> {
+    this.ready = ready;
+    this.source.setPaused(this.paused);
+    this.on.ready(ready);
+    this.pump();
+    try {
+      // Everything that may be unplayed at once: what is ahead, and what a model's own latency holds until the end.
+      const store = ready.latency_samples + (AHEAD + 1) * ready.rate;
+      const player = await Player.open(this.context, ready, this.source.live, store);
+      if (this.over) return player.close();
+      this.player = player;
+    } catch (error) {
+      return this.fail(asFailure(error));
+    }
+    this.player.onreport = (report) => this.progress(report);
+    if (this.gains) this.player.setGains(this.gains);
+    this.player.setPaused(this.paused);
+    this.player.output.connect(this.output);
+    for (const chunk of this.early) this.player.write(chunk);
+    this.early = [];
+    if (this.drained) this.player.setEnd(this.session.told);
+  }
+
+  private pump(): void {
+    const { session, source, ready } = this;
+    if (ready === null || this.over) return;
+    if (source.live && session.buffered > LIVE_LAG) {
+      const advice = "Use a faster network, or a server that is nearer.";
+      return this.fail(new Failed("The connection is too slow for live audio.", advice, "slow"));
+    }
+    const limit = (this.report?.position ?? 0) + ready.latency_samples + AHEAD * ready.rate;
+    while (session.room && (source.live || session.sent < limit)) {
+      const block = source.take();
+      if (block === null) break;
+      this.latency.sent(session.sent, block.time ?? this.context.currentTime);
+      session.send(block.planes);
+    }
+    if (session.sent === source.length) session.end();
+  }
+
+  private take(chunk: Chunk): void {
+    this.latency.arrived(chunk.start, this.context.currentTime);
+    this.on.stems(chunk); // before the planes are given away
+    if (this.player) this.player.write(chunk);
+    else this.early.push(chunk);
+    this.pump();
+  }
+
+  private progress(report: Report): void {
+    this.report = report;
+    this.latency.forget(report.position);
+    this.on.report(report);
+    this.pump();
+  }
+
+  private drain(samples: number): void {
+    this.drained = true;
+    this.player?.setEnd(samples);
+  }
+
+  // What has come already is still played: a song does not stop in mid-bar because the network did.
+  private fail(failure: Failure): void {
+    if (this.over) return;
+    this.source.close();
+    this.player?.setEnd(this.session.told);
+    this.on.failed(failure);
+  }
+}

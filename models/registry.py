@@ -1,0 +1,96 @@
+"""Every model by name: what it is, whether its weights are here, how to fetch and load it. Loaders import lazily.
+
+Clients name models; only the operator gives paths (`extra`), so no text from a client ever reaches the file system.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.separator import Separator
+
+EMBEDDED = Path(__file__).with_name("embedded")
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One model that may be asked for.
+
+    Attributes:
+        sources, rate, channels, licence, interchangeable: as in `Spec`, known without loading.
+        load: the separator, for these outputs or for all; only a `selective` model does less work for fewer.
+        present: whether the weights are on this machine.
+        fetch: gets them, where they can be had.
+    """
+
+    name: str
+    sources: tuple[str, ...]
+    rate: int
+    channels: int
+    licence: str
+    load: Callable[[Sequence[str] | None], Separator]
+    interchangeable: bool = False
+    selective: bool = False
+    present: Callable[[], bool] = lambda: True
+    fetch: Callable[[Progress], None] | None = None
+
+
+Registry = Mapping[str, Entry]
+
+
+def build(extra: Mapping[str, Path] | None = None) -> dict[str, Entry]:
+    """The embedded models, the published Demucs ones, and the operator's own, name by name.
+
+    Raises:
+        ValueError: a path that holds no model, or a name that is taken.
+    """
+    entries = [from_path(folder.name, folder) for folder in sorted(EMBEDDED.glob("*/")) if any(folder.glob("*.safetensors"))]
+    entries += _demucs()
+    registry = {entry.name: entry for entry in entries}
+    for name, path in (extra or {}).items():
+        if name in registry:
+            raise ValueError(f"got model name {name!r} for {path}, which is taken")
+        registry[name] = from_path(name, path)
+    return registry
+
+
+def find(registry: Registry, name: str) -> Entry:
+    """The entry of this name, or of the file or folder at this path: for a command line, never for a client."""
+    if name in registry:
+        return registry[name]
+    path = Path(name)
+    if path.exists():
+        return from_path(path.stem, path)
+    raise ValueError(f"got model {name!r}, which is neither a path nor one of {', '.join(registry)}")
+
+
+def from_path(name: str, path: Path) -> Entry:
+    """A model from a file or folder, told by what it holds.
+
+    `model.safetensors` in a folder: a band-split RNN of ours. `.yaml` and `.th`: a Demucs repository. `.th`: one Demucs
+    model. `.pth`, `.pt`, `.bin`: an Asteroid Conv-TasNet.
+
+    Raises:
+        ValueError: nothing that is known.
+    """
+    if (path / "model.safetensors").is_file():
+        return _bsrnn(name, path)
+    if path.suffix == ".th" or (path.is_dir() and any(path.glob("*.th"))):
+        return _demucs_folder(name, path)
+    if path.suffix in (".pth", ".pt", ".bin") and path.is_file():
+        return _convtasnet(name, path)
+    raise ValueError(
+        f"got {path}, expected a folder with model.safetensors, a Demucs repository (.yaml and .th), a .th file, "
+        "or an Asteroid checkpoint (.pth, .pt, .bin)"
+    )
+
+
+def _of(separator: Separator, name: str) -> Entry:
+    """An entry for a model that is small enough to load in order to describe it."""
+    spec = separator.spec
+    return Entry(
+        name, spec.sources, spec.rate, spec.channels, spec.licence, lambda _: separator, spec.interchangeable
+    )

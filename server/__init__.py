@@ -1,0 +1,1 @@
+"""Effects: sockets, threads, limits, clocks."""

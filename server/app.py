@@ -1,0 +1,153 @@
+"""The application: routes, and what lives as long as the process."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Response, WebSocket
+from fastapi.responses import HTMLResponse
+from fastapi.staticfiles import StaticFiles
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from models.registry import Entry, Registry, build
+from server.config import Settings
+from server.engine import Engine
+from server.metrics import Metrics
+from server.promise import promise, smallest
+from server.session import serve
+from server.shelf import Shelf
+from server.websocket import WebSocketTransport
+from streaming import wire
+
+NO_PAGE = "<h1>Rivulet</h1><p>The page is not built: run <code>make web</code>. The API is described at <a href=/docs>/docs</a>."
+
+
+class Latency(BaseModel):
+    """What a session at the model's own rate is promised when it asks for nothing, and the least that it may ask for."""
+
+    default: float
+    min: float
+
+
+class Model(BaseModel):
+    """A model as `/v1/models` tells it; `latency_ms` is null until it has been loaded and measured here."""
+
+    name: str
+    sources: list[str]
+    rate: int
+    channels: int
+    licence: str
+    present: bool
+    interchangeable: bool
+    latency_ms: Latency | None
+    default_for: list[str]
+
+
+def create(settings: Settings, registry: Registry | None = None) -> FastAPI:
+    """The application. `registry` replaces the models that the settings name, in tests."""
+
+    metrics = Metrics()
+    engine = Engine(metrics.ran)
+    shelf = Shelf(registry if registry is not None else build(settings.models), engine)
+    ready = asyncio.Event()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async def prepare() -> None:
+            for name in settings.preload:
+                if name in shelf.registry:
+                    await shelf.get(name)
+            ready.set()
+
+        tasks = [asyncio.create_task(prepare()), asyncio.create_task(_watch_loop(metrics))]
+        yield
+        for task in tasks:
+            task.cancel()
+        engine.close()
+
+    app = FastAPI(title="Rivulet", summary="Real-time streaming source separation", lifespan=lifespan)
+    app.add_middleware(Isolated)
+    app.state.engine, app.state.shelf, app.state.metrics = engine, shelf, metrics
+
+    @app.get("/livez")
+    async def livez() -> dict[str, str]:
+        return {"status": "alive"}
+
+    @app.get("/readyz")
+    async def readyz(response: Response) -> dict[str, str]:
+        response.status_code = 200 if ready.is_set() else 503
+        return {"status": "ready" if ready.is_set() else "loading"}
+
+    @app.get("/metrics", response_class=Response)
+    async def scrape() -> Response:
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    @app.get("/v1/models")
+    async def models() -> list[Model]:
+        return [_describe(entry, shelf) for entry in shelf.registry.values()]
+
+    @app.websocket("/v1/stream")
+    async def stream(websocket: WebSocket) -> None:
+        transport = WebSocketTransport(websocket)
+        await transport.accept(wire.PROTOCOL)
+        code = wire.CLOSE_CODES["internal"]
+        try:
+            code = await serve(transport, shelf, engine, settings, metrics)
+        finally:
+            await transport.close(code)
+
+    if settings.page.is_dir():
+        app.mount("/", StaticFiles(directory=settings.page, html=True), name="page")
+    else:
+        app.add_api_route("/", lambda: HTMLResponse(NO_PAGE), include_in_schema=False)
+    return app
+
+
+def _describe(entry: Entry, shelf: Shelf) -> Model:
+    latency = None
+    for model in shelf.loaded(entry.name):
+        default, least = promise(model, entry.rate).seconds, smallest(model, entry.rate)
+        latency = Latency(default=round(default * 1000, 1), min=round(least * 1000, 1))
+    defaults: Mapping[str, list[str]] = {"music": ["file"], "speech": ["microphone"]}
+    return Model(
+        name=entry.name,
+        sources=list(entry.sources),
+        rate=entry.rate,
+        channels=entry.channels,
+        licence=entry.licence,
+        present=entry.present(),
+        interchangeable=entry.interchangeable,
+        latency_ms=latency,
+        default_for=defaults.get(entry.name, []),
+    )
+
+
+async def _watch_loop(metrics: Metrics, every: float = 0.05) -> None:
+    """How late the event loop is, for `/metrics`."""
+    while True:
+        asked = time.monotonic()
+        await asyncio.sleep(every)
+        metrics.loop_lag.observe(max(time.monotonic() - asked - every, 0))
+
+
+class Isolated:
+    """Adds the two headers without which a page has no SharedArrayBuffer, to every HTTP answer."""
+
+    HEADERS = [(b"cross-origin-opener-policy", b"same-origin"), (b"cross-origin-embedder-policy", b"require-corp")]
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message: dict[str, Any] = {**message, "headers": [*message.get("headers", []), *self.HEADERS]}
+            await send(message)
+
+        await self._app(scope, receive, with_headers if scope["type"] == "http" else send)

@@ -1,0 +1,95 @@
+"""A file through the same pipeline as a live stream, without a server: the model is called where it stands."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from models import threads
+from models.separator import Separator
+from server.files import Source
+from server.promise import promise
+from server.session import fit
+from server.shelf import Loaded
+from streaming import mix, pipeline
+from streaming.framing import Array, Framing
+
+
+def framing(separator: Separator) -> Framing:
+    """How to cut a file: nobody waits, so take few and large windows.
+
+    A stateful model gives the same samples for any multiple of its hop: about a second at a time. A windowed one gets its
+    longest window, an eighth of context on both sides and as much to cross-fade.
+    """
+    spec = separator.spec
+    if not spec.windows:
+        hop = spec.framing.hop * max(1, spec.rate // spec.framing.hop)
+        return Framing(window=hop, hop=hop, delay=spec.framing.delay)
+    window = spec.windows[-1]
+    edge = window // 8
+    return Framing(window, hop=window - 3 * edge, context=edge, lookahead=edge)
+
+
+def live_framing(separator: Separator, latency_ms: float) -> Framing:
+    """How a server on this machine would cut a live stream of this latency, to hear what that costs in quality.
+
+    Raises:
+        ClientError: a latency that is not possible here.
+    """
+    spec = separator.spec
+    windows = (spec.windows[0], spec.windows[-1]) if spec.windows else (spec.framing.window,)
+    model = Loaded(separator, windows, tuple(_seconds(separator, window) for window in windows))
+    return promise(model, spec.rate, latency_ms / 1000).plan.framing
+
+
+def real_time_factor(separator: Separator) -> float:
+    """Seconds of computing a second of audio, as the model's default framing cuts it."""
+    framing = separator.spec.framing
+    return _seconds(separator, framing.window) * separator.spec.rate / framing.hop
+
+
+def _seconds(separator: Separator, window: int) -> float:
+    """One run on noise: the middle of several after one that warms up."""
+    threads.use(separator.spec.threads)
+    noise = np.random.default_rng(0).standard_normal((1, separator.spec.channels, window)).astype(np.float32) / 10
+    states, taken = [separator.start()], []
+    for _ in range(4 if window > separator.spec.rate else 50):
+        began = time.perf_counter()
+        _, states = separator.run(noise, states)
+        taken.append(time.perf_counter() - began)
+    return sorted(taken[1:])[len(taken[1:]) // 2]
+
+
+async def separate(
+    source: Source, separator: Separator, names: Sequence[str] | None = None, latency_ms: float | None = None
+) -> AsyncIterator[dict[str, Array]]:
+    """A recording to `{name: [C, T]}` parts that follow one another; as many samples out as in.
+
+    The first part is empty, so that an empty recording gives empty stems. NaN and Inf are silenced.
+
+    Raises:
+        ValueError: a name that the model does not have.
+    """
+    spec = separator.spec
+    names = names or spec.sources
+    rows = mix.matrix(spec.sources, names)
+    channels = min(source.channels, spec.channels)
+    cut = framing(separator) if latency_ms is None else live_framing(separator, latency_ms)
+    threads.use(spec.threads)
+
+    async def heard() -> AsyncIterator[Array]:
+        for pcm in source.chunks():
+            yield fit(np.nan_to_num(pcm, nan=0.0, posinf=0.0, neginf=0.0), spec.channels)
+
+    async def infer(pcm: Array, state: Any) -> tuple[Array, Any]:
+        stems, states = separator.run(pcm[None], [state])
+        return stems[0], states[0]
+
+    yield dict.fromkeys(names, np.zeros((channels, 0), np.float32))
+    plan = pipeline.Plan(source.rate, spec.channels, spec.rate, cut)
+    async for chunk in pipeline.stream(heard(), plan, infer, separator.start()):
+        outputs = fit(np.asarray(np.einsum("os,sct->oct", rows, chunk.stems), np.float32), channels)
+        yield dict(zip(names, outputs, strict=True))

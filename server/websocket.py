@@ -1,0 +1,64 @@
+"""A WebSocket as a session's transport."""
+
+from __future__ import annotations
+
+import socket
+
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+
+from server.session import Gone
+
+SEND_BUFFER = 64 << 10  # bytes in the kernel for each client
+NOT_SENT = 16 << 10  # bytes of it that may wait unsent before the socket stops being writable
+
+
+class WebSocketTransport:
+    """Accepts before anything is refused: a close before `accept` reaches the client as HTTP 403, without the reason."""
+
+    def __init__(self, websocket: WebSocket) -> None:
+        self._websocket = websocket
+
+    async def accept(self, subprotocol: str) -> None:
+        offered = self._websocket.scope.get("subprotocols", [])
+        await self._websocket.accept(subprotocol=subprotocol if subprotocol in offered else None)
+
+    async def receive(self) -> str | bytes | None:
+        message = await self._websocket.receive()
+        if message["type"] == "websocket.disconnect":
+            return None
+        data = message.get("bytes")
+        text: str = message.get("text") or ""
+        return text if data is None else bytes(data)
+
+    async def send(self, message: str | bytes) -> None:
+        """Raises Gone when the peer left."""
+        try:
+            if isinstance(message, str):
+                await self._websocket.send_text(message)
+            else:
+                await self._websocket.send_bytes(message)
+        except (WebSocketDisconnect, RuntimeError) as error:
+            raise Gone from error
+
+    async def close(self, code: int) -> None:
+        if self._websocket.application_state != WebSocketState.DISCONNECTED:
+            try:
+                await self._websocket.close(code)
+            except (WebSocketDisconnect, RuntimeError):
+                pass  # the peer was faster
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket whose connections keep little in the kernel.
+
+    With the defaults a reader that stalls hides 5.4 s of four-stem audio in buffers before the server can know; with these
+    0.3 s. Accepted sockets inherit both (Linux; elsewhere TCP_NOTSENT_LOWAT may be missing).
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOT_SENT)
+    listener.bind((host, port))
+    return listener

@@ -1,0 +1,116 @@
+"""The server's codec against the golden vectors, and what it says of bad input."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streaming import wire
+from streaming.join import Chunk
+
+GOLDEN: dict[str, Any] = json.loads(Path(__file__).with_name("golden_wire.json").read_text())
+KINDS = {"ready": wire.Ready, "mark": wire.Mark, "stats": wire.Stats, "error": wire.Error, "done": wire.Done}
+START = {"type": "start", "model": "music", "rate": 44100, "channels": 2, "format": "s16le"}
+
+
+@pytest.mark.parametrize("vector", GOLDEN["binary"], ids=lambda vector: f"{vector['format']}-{vector['start']}")
+def test_golden_binary(vector: dict[str, Any]) -> None:
+    chunk = Chunk(vector["start"], np.array(vector["stems"], np.float32))
+    assert wire.pack(chunk, vector["format"]).hex() == vector["hex"]
+
+
+@pytest.mark.parametrize("vector", GOLDEN["client"], ids=lambda vector: vector["type"])
+def test_golden_client_messages(vector: dict[str, Any]) -> None:
+    message = wire.decode(json.dumps(vector))
+    again = json.loads(wire.encode(message))
+    assert {key: again[key] for key in vector} == vector
+
+
+@pytest.mark.parametrize("vector", GOLDEN["server"], ids=lambda vector: vector["type"])
+def test_golden_server_messages(vector: dict[str, Any]) -> None:
+    fields = {key: tuple(value) if isinstance(value, list) else value for key, value in vector.items() if key != "type"}
+    assert json.loads(wire.encode(KINDS[vector["type"]](**fields))) == vector
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"rate": 7999}, "got rate 7999, expected a whole number from 8000 to 192000"),
+        ({"rate": 44100.0}, "got rate 44100.0"),
+        ({"rate": True}, "got rate True"),
+        ({"channels": 3}, "got channels 3, expected a whole number from 1 to 2"),
+        ({"format": "s24le"}, "got format 's24le', expected one of s16le, f32le"),
+        ({"stems": []}, "expected a list of 1 to 32 different names"),
+        ({"stems": ["a", "a"]}, "different names"),
+        ({"gains": {"vocals": "loud"}}, "got gain of vocals loud, expected a number"),
+        ({"latency_ms": float("nan")}, "expected a number"),
+        ({"latency": 5}, "got unknown field 'latency' in start, known are channels"),
+        ({"model": None}, "start lacks model"),
+        ({"type": "begin"}, "got message type 'begin', expected one of start, mark, gains, end"),
+        ({"mono": 1}, "expected true or false"),
+        ({"output": "karaoke"}, "expected one of stems, mix"),
+    ],
+)
+def test_a_bad_start_is_told_what_was_got_and_what_expected(change: dict[str, Any], said: str) -> None:
+    with pytest.raises(wire.ClientError) as error:
+        wire.decode(json.dumps({**START, **change}))
+    assert said in error.value.message
+    assert error.value.code == "bad_message"
+
+
+@given(st.text())
+def test_any_text_is_a_message_or_a_client_error(text: str) -> None:
+    try:
+        wire.decode(text)
+    except wire.ClientError as error:
+        assert error.code == "bad_message"
+
+
+@given(st.recursive(st.none() | st.booleans() | st.floats() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))  # fmt: skip
+def test_any_json_in_any_field_is_a_message_or_a_client_error(value: Any) -> None:
+    for name in ("type", "model", "rate", "channels", "format", "stems", "output", "gains", "mono", "latency_ms", "id"):
+        try:
+            wire.decode(json.dumps({**START, name: value}))
+        except wire.ClientError as error:
+            assert error.code == "bad_message"
+
+
+def test_pcm_both_ways() -> None:
+    data = np.array([[0, 1], [16384, -16384], [32767, -32768]], "<i2").tobytes()
+    got = wire.pcm(data, "s16le", 2)
+    np.testing.assert_array_equal(got, np.array([[0, 0.5, 32767 / 32768], [1 / 32768, -0.5, -1]], np.float32))
+    assert wire.pack(Chunk(0, got[None]), "s16le")[16:] == data
+
+
+def test_pcm_that_is_not_whole_frames_is_refused() -> None:
+    with pytest.raises(wire.ClientError, match="got 7 bytes, expected a multiple of 4"):
+        wire.pcm(bytes(7), "s16le", 2)
+
+
+def test_a_message_that_is_too_large_is_refused() -> None:
+    with pytest.raises(wire.ClientError) as error:
+        wire.pcm(bytes(wire.MAX_MESSAGE + 4), "s16le", 2)
+    assert error.value.code == "too_large"
+
+
+def test_what_is_not_finite_is_silenced_and_said_where() -> None:
+    pcm = np.ones((2, 8), np.float32)
+    pcm[1, 3], pcm[0, 5] = np.nan, np.inf
+    clean, error = wire.finite(pcm, position=100)
+    assert error is not None
+    assert not error.fatal
+    assert "got nan at sample 103, channel 1 (2 such values in this message)" in error.message
+    assert np.isfinite(clean).all()
+    assert clean.sum() == 14
+    assert wire.finite(clean, 0)[1] is None
+
+
+def test_loud_stems_clip_and_do_not_wrap() -> None:
+    chunk = Chunk(0, np.array([[[1.5, -1.5, 1.0]]], np.float32))
+    assert np.frombuffer(wire.pack(chunk, "s16le")[16:], "<i2").tolist() == [32767, -32768, 32767]

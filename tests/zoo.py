@@ -1,0 +1,52 @@
+"""Every model that the laws are held against: the toys, all that ship, and one of each checkpoint format made on the spot."""
+
+from __future__ import annotations
+
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from models import registry, toys
+from models.separator import Separator
+from streaming.framing import Array
+
+MADE = ("made-convtasnet", "made-demucs")
+
+
+def names() -> list[str]:
+    """By enumeration: whoever adds a model to `models/embedded` or a toy need not remember this file."""
+    embedded = [folder.name for folder in sorted(registry.EMBEDDED.glob("*/")) if any(folder.glob("*.safetensors"))]
+    return [*toys.all_toys(), *embedded, *MADE]
+
+
+@cache
+def load(name: str) -> Separator:
+    """The model of this name; read once a test run."""
+    if name in toys.all_toys():
+        return toys.all_toys()[name]
+    if name == "made-convtasnet":
+        from checkpoints_convtasnet import tiny_checkpoint
+
+        return registry.from_path(name, tiny_checkpoint(_folder() / "tiny.pth")).load(None)
+    if name == "made-demucs":
+        from checkpoints_demucs import tiny_repo
+
+        return registry.from_path(name, tiny_repo(_folder() / "demucs")).load(None)
+    return registry.from_path(name, registry.EMBEDDED / name).load(None)
+
+
+@cache
+def _folder() -> Path:
+    return Path(tempfile.mkdtemp(prefix="rivulet-zoo-"))
+
+
+def audio(channels: int, samples: int, seed: int = 0) -> Array:
+    """`[C, T]`: noise whose level wanders, with tones that come and go. Nothing about it stands still."""
+    rng = np.random.default_rng(seed)
+    time = np.arange(samples) / 16_000
+    level = 0.02 + 0.2 * np.abs(np.sin(2 * np.pi * 1.3 * time + rng.uniform(0, 6)))
+    tone = np.sin(2 * np.pi * (220 + 60 * np.sin(2 * np.pi * 0.7 * time)) * time) * (np.sin(2 * np.pi * 2 * time) > 0)
+    noise = rng.standard_normal((channels, samples))
+    return np.asarray(level * (0.5 * noise + tone), np.float32)
