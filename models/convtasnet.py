@@ -17,6 +17,7 @@ does not have: they are masked wherever a frame meets another one (norm sums, co
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -166,11 +167,10 @@ def _unpickle(path: Path) -> dict[str, Any]:
     kinds = [type(np.dtype(t)) for t in (np.float64, np.float32, np.int64, np.int32, np.bool_)]
     old = (scalar, "numpy.core.multiarray.scalar")
     allowed: list[Any] = [torch.torch_version.TorchVersion, np.dtype, scalar, old, *kinds]
+    content = io.BytesIO(path.read_bytes())
     try:
         with torch.serialization.safe_globals(allowed):
-            found = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
+            found = torch.load(content, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen kinds; its text advises to run the file, so it is not passed on
         asked = re.search(r"GLOBAL ([\w.]+)", str(error))
         why = f"it asks for {asked[1]}" if asked else f"damaged or of another format, {type(error).__name__}"
@@ -343,9 +343,8 @@ class ConvTasNetSeparator:
     def _run(self, x: Tensor, states: Sequence[State]) -> tuple[Array, list[State]]:
         c = self.config
         wave = torch.cat([torch.stack([s.wave for s in states]), x], 1)
-        coded = ENCODER_ACT[c.encoder_activation](
-            wave.unfold(1, c.kernel_size, c.stride) @ self._encoder.T
-        )  # [B, F, N]
+        encode = ENCODER_ACT[c.encoder_activation]
+        coded = encode(wave.unfold(1, c.kernel_size, c.stride) @ self._encoder.T)  # [B, F, N]
         n = coded.shape[1]
         number = torch.tensor([s.frames for s in states])[:, None] + torch.arange(n)
         valid = None if min(s.frames for s in states) >= 0 else number >= 0
@@ -353,22 +352,14 @@ class ConvTasNetSeparator:
         masked = masks * coded[:, :, None]
         if valid is not None:
             masked = torch.where(valid[:, :, None, None], masked, 0.0)
-        parts = (
-            (masked @ self._decoder).view(*masked.shape[:3], -1, c.stride).permute(0, 2, 3, 1, 4)
-        )  # [B, S, R, F, stride]
-        tails = torch.stack([s.tail for s in states])
-        out = F.pad(tails, (0, 0, 0, n))
-        for r in range(parts.shape[2]):
-            out[:, :, r : r + n] += parts[:, :, r]
+        parts = (masked @ self._decoder).view(*masked.shape[:3], -1, c.stride)  # [B, F, S, R, stride]
+        out = F.pad(torch.stack([s.tail for s in states]), (0, 0, 0, n))
+        for r in range(parts.shape[3]):
+            out[:, :, r : r + n] += parts[:, :, :, r].transpose(1, 2)
         stems = out[:, :, :n].reshape(len(states), c.n_src, 1, -1).contiguous().numpy()
+        waves = wave[:, x.shape[1] :]
         after = [
-            State(
-                s.frames + n,
-                wave[b, x.shape[1] :].clone(),
-                tuple(p[b] for p in pasts),
-                sums[b].clone(),
-                out[b, :, n:].clone(),
-            )
+            State(s.frames + n, waves[b].clone(), tuple(p[b] for p in pasts), sums[b].clone(), out[b, :, n:].clone())
             for b, s in enumerate(states)
         ]
         return stems, after

@@ -72,7 +72,7 @@ class Leaky:
 class Ramp:
     """Stateless and windowed; says something else at every place of its window, so that a wrong seam or weight shows."""
 
-    spec: Spec = _spec("toy-ramp", Framing(window=400, hop=100, context=180, lookahead=60), windows=(200, 400))
+    spec: Spec = _spec("toy-ramp", Framing(window=400, hop=100, context=180, lookahead=60))
 
     def start(self) -> None:
         return None
@@ -83,9 +83,11 @@ class Ramp:
 
 
 def all_toys() -> dict[str, Any]:
-    """Every toy by name; `toy-wide` cross-fades more than two windows."""
+    """Every toy by name; `toy-wide` cross-fades more than two windows, `toy-long` may be cut in several ways."""
     wide = Ramp(_spec("toy-wide", Framing(window=400, hop=50, context=100, lookahead=40)))
-    toys: list[Any] = [Split(), Delay(), Leaky(), Ramp(), wide]
+    framing = Framing(window=16_000, hop=4_000, context=9_000, lookahead=2_000)
+    long = Ramp(_spec("toy-long", framing, windows=(8_000, 16_000, 32_000)))
+    toys: list[Any] = [Split(), Delay(), Leaky(), Ramp(), wide, long]
     return {toy.spec.name: toy for toy in toys}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -52,7 +51,11 @@ def run_watched(
     async def collect() -> list[tuple[Chunk, int]]:
         return [(chunk, heard) async for chunk in pipeline.stream(pcm(), plan, infer, separator.start())]
 
-    return asyncio.run(collect())
+    try:
+        collect().send(None)  # nothing in it waits, so it needs no event loop, and runs inside another's
+    except StopIteration as done:
+        return list(done.value)
+    raise AssertionError("the pipeline waited for something")
 
 
 def stems(chunks: Sequence[Chunk]) -> Array:

@@ -1,1 +1,1 @@
-"""Measurements from the outside, over the same WebSocket that every client uses. Needs `rivulet-client` (clients/python)."""
+"""Measurements from the outside, over the WebSocket that every client uses. Needs `rivulet-client` (clients/python)."""

@@ -3,7 +3,7 @@
 from rivulet_client.codec import Done, Error, Mark, Ready, Stats, Stems
 from rivulet_client.errors import ConnectionLost, ProtocolError, Refused, RivuletError, SessionError, Unreachable
 from rivulet_client.separate import separate, separate_array, separate_array_sync
-from rivulet_client.stream import Event, Options, Stream, connect
+from rivulet_client.stream import Event, Options, Stream, Wanted, connect
 
 __all__ = [
     "ConnectionLost",
@@ -21,6 +21,7 @@ __all__ = [
     "Stems",
     "Stream",
     "Unreachable",
+    "Wanted",
     "connect",
     "separate",
     "separate_array",

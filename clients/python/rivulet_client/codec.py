@@ -17,7 +17,6 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-
 from rivulet_client.errors import ProtocolError
 
 Array = NDArray[np.float32]
@@ -26,7 +25,7 @@ Format = Literal["s16le", "f32le"]
 PROTOCOL = "stems.v1"
 VERSION = 1
 FLOAT = 1  # bit 0 of the flags
-FORMATS = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}
+FORMATS: dict[str, np.dtype[Any]] = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}
 MAX_MESSAGE = 1 << 20  # bytes; the most that a server takes at once
 _HEADER = struct.Struct("<BBBBIQ")
 
@@ -208,8 +207,10 @@ def planar(pcm: NDArray[Any], channels: int) -> Array:
 
 
 def pack(samples: Array, format: Format) -> bytes:
-    """`[C, T]` float32 as interleaved bytes. s16le rounds to nearest, clips at full scale and makes NaN and Inf silence;
-    f32le leaves those to the server, which silences them and says so."""
+    """`[C, T]` float32 as interleaved bytes. s16le rounds to nearest and clips at full scale.
+
+    NaN and Inf become silence in s16le; f32le leaves them to the server, which silences them and says so.
+    """
     frames = samples.T
     if format == "s16le":
         finite = np.where(np.isfinite(frames), frames, np.float32(0))

@@ -1,4 +1,4 @@
-"""What can go wrong, by whose fault it is and what to do about it. Every error is a `RivuletError` with a stable `code`."""
+"""What can go wrong, whose fault it is and what to do. Every error is a `RivuletError` with a stable `code`."""
 
 from __future__ import annotations
 

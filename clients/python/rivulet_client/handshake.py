@@ -6,19 +6,19 @@ import asyncio
 import random
 import ssl
 from collections.abc import Iterator
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+from rivulet_client.codec import PROTOCOL, Error, Ready, Start, decode, encode_start
+from rivulet_client.errors import CLOSE_CODES, ProtocolError, Refused, Unreachable
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as dial
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 from websockets.typing import Subprotocol
 
-from rivulet_client.codec import PROTOCOL, Error, Ready, Start, decode, encode_start
-from rivulet_client.errors import CLOSE_CODES, ProtocolError, Refused, Unreachable
-
 MAX_SIZE = 64 << 20  # bytes of one message; 4 stems of stereo f32 at 48 kHz fill it in 43 s
-# A pong waits behind the PCM that the server has not taken yet. Socket buffers hold some MiB, which is up to 20 s of 44.1 kHz
-# stereo f32; a server that is three times slower than the audio needs a minute to get there. Less would cut such a session.
+# A pong waits behind the PCM that the server has not taken yet. Socket buffers hold some MiB, which is up to 20 s of
+# 44.1 kHz stereo f32; a server three times slower than the audio needs a minute for it. Less would cut such a session.
 PING_TIMEOUT = 60.0
 CLOSE_TIMEOUT = 2.0
 AWAY = {408, 425, 429, 500, 502, 503, 504}  # HTTP statuses that may pass
@@ -44,20 +44,22 @@ def _split(url: str, schemes: dict[str, str], tail: str) -> tuple[str, str, str,
 
 
 def backoff(first: float = 0.25, most: float = 8.0) -> Iterator[float]:
-    """Seconds to wait before each further try: doubling, bounded, and each cut by up to a half so that many clients of one
-    server that went away do not come back in one moment."""
+    """Seconds to wait before each further try: doubling, bounded, each cut by up to a half at random.
+
+    The chance is there so that the many clients of one server that went away do not come back in one moment.
+    """
     while True:
         yield first * random.uniform(0.5, 1.0)
         first = min(2 * first, most)
 
 
 async def open_session(
-    url: str, start: Start, *, token: str | None, timeout: float, retries: int, tls: ssl.SSLContext | None = None
+    url: str, start: Start, *, token: str | None, patience: float, retries: int, tls: ssl.SSLContext | None = None
 ) -> tuple[ClientConnection, Ready]:
     """A connection on which `start` was answered by `ready`.
 
-    Tries again, at most `retries` times, when nobody answers or the server says `capacity`; any other refusal would be the
-    same the next time. `timeout` seconds bound the opening and the wait for `ready`, each.
+    Tries again, at most `retries` times, when nobody answers or the server says `capacity`; any other refusal would be
+    the same the next time. `patience` seconds bound the opening and the wait for `ready`, each.
 
     Raises:
         Unreachable, Refused, ProtocolError.
@@ -65,7 +67,7 @@ async def open_session(
     delays = backoff()
     while True:
         try:
-            return await _attempt(url, start, token, timeout, tls)
+            return await _attempt(url, start, token, patience, tls)
         except (Unreachable, Refused) as error:
             if retries <= 0 or not (isinstance(error, Unreachable) or error.code == "capacity"):
                 raise
@@ -74,11 +76,11 @@ async def open_session(
 
 
 async def _attempt(
-    url: str, start: Start, token: str | None, timeout: float, tls: ssl.SSLContext | None
+    url: str, start: Start, token: str | None, patience: float, tls: ssl.SSLContext | None
 ) -> tuple[ClientConnection, Ready]:
-    socket = await _dial(stream_url(url), token, timeout, tls)
+    socket = await _dial(stream_url(url), token, patience, tls)
     try:
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(patience):
             await socket.send(encode_start(start))
             ready = await _ready(socket)
         if (ready.protocol, ready.rate, ready.format) != (PROTOCOL, start.rate, start.format):
@@ -87,7 +89,7 @@ async def _attempt(
         return socket, ready
     except TimeoutError:
         await socket.close()
-        raise Refused("timeout", f"the server was not ready within {timeout:g} s; it may be loading {start.model}") from None
+        raise Refused("timeout", f"no ready within {patience:g} s; the server may be loading {start.model}") from None
     except ConnectionClosed as closed:
         code = closed.rcvd.code if closed.rcvd else None
         if code in CLOSE_CODES:
@@ -98,15 +100,15 @@ async def _attempt(
         raise
 
 
-async def _dial(url: str, token: str | None, timeout: float, tls: ssl.SSLContext | None) -> ClientConnection:
-    secure = {"ssl": tls} if tls is not None else {}
+async def _dial(url: str, token: str | None, patience: float, tls: ssl.SSLContext | None) -> ClientConnection:
+    secure: dict[str, Any] = {"ssl": tls} if tls is not None else {}
     try:
         return await dial(
             url,
             subprotocols=[Subprotocol(PROTOCOL)],
             compression=None,
             max_size=MAX_SIZE,
-            open_timeout=timeout,
+            open_timeout=patience,
             close_timeout=CLOSE_TIMEOUT,
             ping_timeout=PING_TIMEOUT,
             additional_headers={"Authorization": f"Bearer {token}"} if token is not None else None,
@@ -116,7 +118,8 @@ async def _dial(url: str, token: str | None, timeout: float, tls: ssl.SSLContext
         status = error.response.status_code
         if status in AWAY:
             raise Unreachable(f"{url} answered with HTTP {status}") from None
-        raise Refused("unauthorized" if status in (401, 403) else "http", f"{url} answered with HTTP {status}") from None
+        code = "unauthorized" if status in (401, 403) else "http"
+        raise Refused(code, f"{url} answered with HTTP {status}") from None
     except ssl.SSLCertVerificationError as error:
         raise Refused("certificate", f"{url}: {error.verify_message}") from None
     except (OSError, EOFError, InvalidHandshake) as error:  # TimeoutError is an OSError

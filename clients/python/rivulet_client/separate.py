@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
 from contextlib import aclosing
 from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
-
 from rivulet_client.codec import Array, Error, Stems, planar
 from rivulet_client.errors import ConnectionLost, RivuletError
-from rivulet_client.stream import Options, Stream, connect
+from rivulet_client.stream import Options, Stream, Wanted, connect
 from rivulet_client.tape import Tape
 
 Chunks = Iterable[NDArray[Any]] | AsyncIterable[NDArray[Any]]
@@ -22,15 +21,15 @@ log = logging.getLogger("rivulet_client")
 
 async def separate(
     url: str, chunks: Chunks, *, reconnect: bool = False, ahead: float = 5.0, **options: Unpack[Options]
-) -> AsyncIterator[Stems]:
+) -> AsyncGenerator[Stems, None]:
     """Sends `chunks` and yields their stems, contiguous from sample 0, exactly as many samples as went in.
 
     Args:
         chunks: PCM `[C, T]` (or `[T]` of a mono stream), each of any length, from an iterable that does not block or an
-            async one. It is read in a task of its own, as fast as the server takes it: pace a live source where it is made.
+            async one. It is read in a task of its own, as fast as the server takes it; a live source paces itself.
         reconnect: whether to begin a new session, from the first sample that has not come back, when the connection is
             lost. The timeline stays whole; the model begins without its past, so the joint may be heard, and
-            interchangeable sources (speakers) may come back in another order. Given up when a new session brings nothing.
+            interchangeable sources (speakers) may come back in another order. Given up when a session brings nothing.
         ahead: s of audio, beyond the latency, that may be out and not back: the bound of everything that is buffered.
         options: those of `connect`. Non-fatal errors of the server are logged.
 
@@ -63,16 +62,16 @@ async def separate(
         await _stop(recorder)
 
 
-async def separate_array(url: str, pcm: NDArray[Any], rate: int, **options: Unpack[Options]) -> dict[str, Array]:
+async def separate_array(url: str, pcm: NDArray[Any], rate: int, **options: Unpack[Wanted]) -> dict[str, Array]:
     """A whole recording, `[C, T]` or `[T]`, as stem name to `[C, T]` float32; empty for no samples.
 
-    The channels are those of `pcm` and the format is f32le, unless `options` says otherwise. Faster than real time if the
-    server is. Raises what `separate` raises.
+    The channels are those of `pcm`, and the format is f32le unless `options` say otherwise. Faster than real time if
+    the server is. Raises what `separate` raises.
     """
     samples = pcm[np.newaxis] if pcm.ndim == 1 else pcm
-    wanted: Options = {"format": "f32le", **options, "rate": rate, "channels": samples.shape[0]}
+    options.setdefault("format", "f32le")
     stems: dict[str, Array] = {}
-    async with aclosing(separate(url, [samples], **wanted)) as chunks:
+    async with aclosing(separate(url, [samples], rate=rate, channels=samples.shape[0], **options)) as chunks:
         async for chunk in chunks:
             for name, audio in chunk.stems.items():
                 whole = stems.setdefault(name, np.zeros((audio.shape[0], samples.shape[1]), np.float32))
@@ -80,12 +79,12 @@ async def separate_array(url: str, pcm: NDArray[Any], rate: int, **options: Unpa
     return stems
 
 
-def separate_array_sync(url: str, pcm: NDArray[Any], rate: int, **options: Unpack[Options]) -> dict[str, Array]:
+def separate_array_sync(url: str, pcm: NDArray[Any], rate: int, **options: Unpack[Wanted]) -> dict[str, Array]:
     """`separate_array` for code without an event loop."""
     return asyncio.run(separate_array(url, pcm, rate, **options))
 
 
-async def _session(stream: Stream, tape: Tape, base: int) -> AsyncIterator[Stems]:
+async def _session(stream: Stream, tape: Tape, base: int) -> AsyncGenerator[Stems, None]:
     """The stems of one session, whose sample 0 is sample `base` of the whole."""
     sender = asyncio.create_task(_send(stream, tape, base))
     try:
@@ -112,7 +111,7 @@ async def _send(stream: Stream, tape: Tape, position: int) -> None:
 
 
 async def _record(chunks: Chunks, tape: Tape, channels: int, most: int) -> None:
-    """Reads the source onto the tape, in pieces of at most `most` samples, so that one long array needs no more room."""
+    """Reads the source onto the tape, in pieces of at most `most` samples, so that a long array needs no more room."""
     try:
         async for chunk in _each(chunks):
             samples = planar(chunk, channels)

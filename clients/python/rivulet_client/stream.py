@@ -9,9 +9,6 @@ from contextlib import asynccontextmanager
 from typing import Any, Literal, TypedDict
 
 from numpy.typing import NDArray
-from websockets.asyncio.client import ClientConnection
-from websockets.exceptions import ConnectionClosed
-
 from rivulet_client.codec import (
     FORMATS,
     MAX_MESSAGE,
@@ -32,16 +29,16 @@ from rivulet_client.codec import (
 )
 from rivulet_client.errors import CLOSE_CODES, ConnectionLost, ProtocolError, RivuletError, SessionError
 from rivulet_client.handshake import close_code, open_session
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
 
 Event = Stems | Mark | Stats | Error | Done
 
 
-class Options(TypedDict, total=False):
-    """The keyword arguments of `connect`, for functions that pass them on."""
+class Wanted(TypedDict, total=False):
+    """What `connect` takes beside the shape of the audio, for functions that pass it on."""
 
     model: str
-    rate: int
-    channels: int
     format: Format
     stems: Sequence[str] | None
     output: Literal["stems", "mix"] | None
@@ -52,6 +49,13 @@ class Options(TypedDict, total=False):
     timeout: float
     retries: int
     tls: ssl.SSLContext | None
+
+
+class Options(Wanted, total=False):
+    """The keyword arguments of `connect`."""
+
+    rate: int
+    channels: int
 
 
 @asynccontextmanager
@@ -68,7 +72,7 @@ async def connect(
     mono: bool | None = None,
     latency_ms: float | None = None,
     token: str | None = None,
-    timeout: float = 10.0,
+    timeout: float = 10.0,  # noqa: ASYNC109 (asyncio.timeout around the block would bound the session too)
     retries: int = 3,
     tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Stream]:
@@ -85,16 +89,16 @@ async def connect(
         latency_ms: the most latency that is wanted; refused with the smallest possible one.
         token: sent as `Authorization: Bearer`.
         timeout: s, for the opening and for the wait for `ready`, each. A server that has to load a model may need more.
-        retries: further tries, with growing pauses, when nobody answers or the server is full. Only the opening is tried
-            again: a connection that is lost in mid-stream raises `ConnectionLost`. A server keeps nothing of a lost session
-            yet, so it cannot be resumed; `separate(..., reconnect=True)` begins a new one where the old one broke.
+        retries: further tries, with growing pauses, when nobody answers or the server is full. Only the opening is
+            tried again: a connection that is lost in mid-stream raises `ConnectionLost`. A server keeps nothing of a
+            lost session yet, so none can be resumed; `separate(..., reconnect=True)` begins a new one where it broke.
 
     Raises:
         Unreachable, Refused, ProtocolError: see `rivulet_client.errors`.
     """
     names = None if stems is None else tuple(stems)
     start = Start(model, rate, channels, format, names, output, gains, mono, latency_ms)
-    socket, ready = await open_session(url, start, token=token, timeout=timeout, retries=retries, tls=tls)
+    socket, ready = await open_session(url, start, token=token, patience=timeout, retries=retries, tls=tls)
     stream = Stream(socket, ready, channels, format)
     try:
         yield stream
@@ -105,8 +109,8 @@ async def connect(
 class Stream:
     """A session that is ready. One task sends, another iterates over the events:
 
-    **read while you write.** Stems are several times the input, nobody buffers them without bound, and a task that sends a
-    long recording before it reads stops for ever after a minute or so of audio. `separate` does both at once.
+    **read while you write.** Stems are several times the input, nobody buffers them without bound, and a task that
+    sends a long recording before it reads stops for ever after a minute or so of audio. `separate` does both at once.
 
     Attributes:
         ready: what the server promised.
@@ -121,8 +125,9 @@ class Stream:
         self._most = max(1, min(ready.rate // 10, MAX_MESSAGE // (channels * FORMATS[format].itemsize)))
 
     async def send(self, pcm: NDArray[Any]) -> None:
-        """Sends `[C, T]`, or `[T]` of a mono stream: floating point at full scale 1, or int16. Any length; waits while the
-        server is not ready for more.
+        """Sends `[C, T]`, or `[T]` of a mono stream: floating point at full scale 1, or int16. Any length.
+
+        Waits while the server is not ready for more.
 
         Raises:
             ValueError: another shape or type.
@@ -201,7 +206,7 @@ class Stream:
             expected = f"{len(self.ready.stems)} of {self.ready.channels}"
             raise ProtocolError(f"got {count} stems of {channels} channels, expected {expected}")
         if start != self.received:
-            raise ProtocolError(f"got stems from sample {start}, expected sample {self.received}: the timeline has a gap")
+            raise ProtocolError(f"got stems from sample {start}, expected {self.received}: the timeline is broken")
         if start + frames > self.sent:
             raise ProtocolError(f"got stems up to sample {start + frames}, but only {self.sent} were sent")
         self.received += frames

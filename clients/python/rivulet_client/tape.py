@@ -11,7 +11,7 @@ from rivulet_client.codec import Array
 class Tape:
     """Holds the samples `[told, heard)` of one timeline. One task puts, one takes, one forgets.
 
-    `put` waits while more than `room` samples are held, which is what bounds how far a sender runs ahead of the stems: in
+    `put` waits while more than `room` samples are held, which bounds how far a sender runs ahead of the stems: in
     memory, in socket buffers, and in what has to be sent again after a break. A server holds back less than its
     `latency_samples`, so with `room` at least that, something always comes back to make room: no deadlock.
     """

@@ -3,8 +3,8 @@
     async with Peer(Behaviour(delay_s=0.1)) as peer:
         ... rivulet_client.connect(peer.url) ...
 
-Its model: output `k` is the input times `2**-k`, exactly. It reads on only while its output is read, as a server does, so a
-client that sends everything before it reads stops for ever here too. Its bytes are made without the client's codec.
+Its model: output `k` is the input times `2**-k`, exactly. It reads on only while its output is read, as a server does,
+so a client that sends everything before it reads stops for ever here too. Its bytes do not come from the client's codec.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Behaviour:
 
 
 class Peer:
-    """A WebSocket server on a free local port. `starts`: the `start` messages it got; `tokens`: the keys that came along."""
+    """A WebSocket server on a free local port. `starts`: the `start` messages it got; `tokens`: the keys with them."""
 
     def __init__(self, behaviour: Behaviour | None = None, rate: int = 44_100) -> None:
         self.behaviour, self.rate = behaviour or Behaviour(), rate
@@ -141,14 +141,20 @@ class _Session:
         sizes = {"latency_samples": latency, "latency_ms": declared, "rate": rate, "channels": self.channels}
         names = {"session": "s1", "model": self.start["model"], "stems": self.stems, "format": self.start["format"]}
         await self.socket.send(json.dumps({"type": "ready", "protocol": "stems.v1", **names, **sizes}))
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.pump())
-            tasks.create_task(self.read())
+        reader = asyncio.create_task(self.read())
+        try:
+            await self.pump()
+        finally:
+            reader.cancel()
+            (error,) = await asyncio.gather(reader, return_exceptions=True)
+        if isinstance(error, Exception) and not isinstance(error, ConnectionClosed):
+            raise error
 
     async def read(self) -> None:
         try:
             if self.behaviour.complain:
-                await self.say({"type": "error", "code": "not_finite", "message": "got nan at sample 0", "fatal": False})
+                body = {"type": "error", "code": "not_finite", "message": "got nan at sample 0", "fatal": False}
+                await self.say(body)
             async for message in self.socket:
                 if isinstance(message, bytes):
                     self.hear(message)
@@ -201,7 +207,8 @@ class _Session:
         if self.start.get("mono"):
             audio = audio.mean(axis=0, keepdims=True, dtype=np.float32)
         levels = {name: 2.0**-k for k, name in enumerate(self.behaviour.stems)}
-        levels["mix"] = sum(self.gains[name] * level for name, level in levels.items())
+        others = {f"no_{name}": sum(levels.values()) - level for name, level in levels.items()}
+        levels = {**levels, **others, "mix": sum(self.gains[name] * level for name, level in levels.items())}
         parts = [audio.T * np.float32(levels[name]) for name in self.stems]
         head = struct.pack("<BBBB", 1, int(self.floats), len(parts), self.channels)
         head += struct.pack("<IQ", audio.shape[1], self.told + self.jump)
@@ -216,18 +223,13 @@ class _Session:
         await self.queue.put((asyncio.get_running_loop().time() + self.behaviour.delay_s, message))
 
     async def pump(self) -> None:
-        try:
-            while (item := await self.queue.get()) is not None:
-                await asyncio.sleep(item[0] - asyncio.get_running_loop().time())
-                await self.socket.send(item[1])
-                if isinstance(item[1], bytes) and await self.interrupted(len(item[1])):
-                    break
-            else:
-                await self.socket.close(1000)
-        except ConnectionClosed:
-            pass
-        while self.queue.full() or not self.queue.empty():  # nobody reads any more: let the reader end
-            self.queue.get_nowait()
+        while (item := await self.queue.get()) is not None:
+            due, message = item
+            await asyncio.sleep(due - asyncio.get_running_loop().time())
+            await self.socket.send(message)
+            if isinstance(message, bytes) and await self.interrupted(len(message)):
+                return
+        await self.socket.close(1000)
 
     async def interrupted(self, size: int) -> bool:
         self.out += size

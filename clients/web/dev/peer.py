@@ -30,7 +30,7 @@ app = FastAPI()
 
 
 @app.middleware("http")
-async def isolate(request: Request, proceed):  # noqa: ANN001, ANN201
+async def isolate(request: Request, proceed):
     response = await proceed(request)
     response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
     response.headers["Cross-Origin-Embedder-Policy"] = "require-corp"

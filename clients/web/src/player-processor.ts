@@ -8,7 +8,7 @@ const REPORT_EVERY = 12; // quanta: 32 ms at 48 kHz, two video frames
 
 class PlayerProcessor extends AudioWorkletProcessor {
   private readonly mixer: Mixer;
-  private alive = true;
+  private leaving = false;
   private quanta = 0;
 
   constructor({ processorOptions }: { processorOptions: PlayerOptions }) {
@@ -24,7 +24,7 @@ class PlayerProcessor extends AudioWorkletProcessor {
     this.mixer.process(left, right);
     this.quanta += 1;
     if (this.quanta % REPORT_EVERY === 0) this.report();
-    return this.alive;
+    return !this.leaving || this.mixer.phase === "playing"; // leaves when it has faded out
   }
 
   private obey(message: ToPlayer): void {
@@ -34,7 +34,10 @@ class PlayerProcessor extends AudioWorkletProcessor {
     else if (message.type === "pause") mixer.setPaused(message.paused);
     else if (message.type === "target") mixer.target = Math.max(mixer.target, message.frames);
     else if (message.type === "end") mixer.setEnd(message.at);
-    else this.alive = false;
+    else {
+      mixer.setPaused(true);
+      this.leaving = true;
+    }
   }
 
   private report(): void {

@@ -77,10 +77,11 @@ export class Player {
     this.tell({ type: "end", at });
   }
 
+  /** Fade out, then go. */
   close(): void {
     this.tell({ type: "quit" });
     this.node.port.onmessage = null;
-    this.node.disconnect();
+    setTimeout(() => this.node.disconnect(), 200);
   }
 
   private tell(message: ToPlayer, transfer: Transferable[] = []): void {

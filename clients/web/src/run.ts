@@ -2,8 +2,7 @@
 // thread, or stems that came, make the next blocks go out. A paused playhead reports no progress, so nothing more is sent.
 
 import type { Chunk, Ready, Stats } from "./codec";
-import type { Failure } from "./errors";
-import { Failure as Failed, asFailure } from "./errors";
+import { Failure, asFailure } from "./errors";
 import { Latency } from "./latency";
 import { Player } from "./player";
 import type { Report } from "./player-messages";
@@ -30,6 +29,7 @@ export class Run {
   report: Report | null = null;
   stats: Stats | null = null;
   drained = false; // all stems are here
+  failed = false; // no more will come
   private early: Chunk[] = []; // stems that came while the worklet was loading
   private paused = false;
   private gains: number[] | null = null;
@@ -81,6 +81,11 @@ export class Run {
     return born === null ? null : this.context.currentTime - born + (this.context.outputLatency || 0);
   }
 
+  // Captured samples are dated by the audio clock, which stands still while the context is suspended; a file's are not.
+  private get now(): number {
+    return this.source.live ? this.context.currentTime : performance.now() / 1000;
+  }
+
   private async begin(ready: Ready): Promise<void> {
     this.ready = ready;
     this.source.setPaused(this.paused);
@@ -106,23 +111,23 @@ export class Run {
 
   private pump(): void {
     const { session, source, ready } = this;
-    if (ready === null || this.over) return;
+    if (ready === null || this.over || this.failed) return;
     if (source.live && session.buffered > LIVE_LAG) {
       const advice = "Use a faster network, or a server that is nearer.";
-      return this.fail(new Failed("The connection is too slow for live audio.", advice, "slow"));
+      return this.fail(new Failure("The connection is too slow for live audio.", advice, "slow"));
     }
     const limit = (this.report?.position ?? 0) + ready.latency_samples + AHEAD * ready.rate;
     while (session.room && (source.live || session.sent < limit)) {
       const block = source.take();
       if (block === null) break;
-      this.latency.sent(session.sent, block.time ?? this.context.currentTime);
+      this.latency.sent(session.sent, block.time ?? this.now);
       session.send(block.planes);
     }
     if (session.sent === source.length) session.end();
   }
 
   private take(chunk: Chunk): void {
-    this.latency.arrived(chunk.start, this.context.currentTime);
+    this.latency.arrived(chunk.start, this.now);
     this.on.stems(chunk); // before the planes are given away
     if (this.player) this.player.write(chunk);
     else this.early.push(chunk);
@@ -143,8 +148,10 @@ export class Run {
 
   // What has come already is still played: a song does not stop in mid-bar because the network did.
   private fail(failure: Failure): void {
-    if (this.over) return;
+    if (this.over || this.failed) return;
+    this.failed = true;
     this.source.close();
+    this.session.close();
     this.player?.setEnd(this.session.told);
     this.on.failed(failure);
   }

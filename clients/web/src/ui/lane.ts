@@ -1,0 +1,43 @@
+// The last seconds of one stem as a row of bars, the newest on the right. One canvas a stem, drawn from the reported peaks.
+
+const BAR = 4; // pixels a bar and its gap
+const REPORTS = 4; // reports of the audio thread a bar: 128 ms
+
+export class Lane {
+  private bars: number[] = [];
+  private peak = 0;
+  private count = 0;
+
+  constructor(private readonly canvas: HTMLCanvasElement) {}
+
+  /** `share` of the meter's height; returns whether there is something new to draw. */
+  push(share: number): boolean {
+    this.peak = Math.max(this.peak, share);
+    this.count += 1;
+    if (this.count < REPORTS) return false;
+    this.bars.push(this.peak);
+    this.peak = this.count = 0;
+    return true;
+  }
+
+  draw(): void {
+    const { canvas } = this;
+    const ratio = devicePixelRatio || 1;
+    const { clientWidth: width, clientHeight: height } = canvas;
+    const room = Math.floor(width / BAR);
+    if (this.bars.length > room) this.bars.splice(0, this.bars.length - room);
+    canvas.width = Math.round(width * ratio); // also clears it
+    canvas.height = Math.round(height * ratio);
+    const pen = canvas.getContext("2d");
+    if (pen === null) return;
+    pen.scale(ratio, ratio);
+    pen.fillStyle = getComputedStyle(canvas).color;
+    this.bars.forEach((bar, i) => {
+      const tall = Math.max(2, bar * height);
+      const left = width - (this.bars.length - i) * BAR;
+      pen.beginPath();
+      pen.roundRect(left, (height - tall) / 2, BAR - 1.5, tall, 1.25);
+      pen.fill();
+    });
+  }
+}

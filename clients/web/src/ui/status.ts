@@ -1,0 +1,31 @@
+// What is going on, in one sentence.
+
+import type { App } from "../app";
+
+export function status(app: App): string {
+  if (app.notice) return app.notice;
+  const waiting = app.run?.report?.phase === "filling";
+  switch (app.phase) {
+    case "decoding":
+      return "Reading the file…";
+    case "asking":
+      return "Waiting for the microphone: allow it if the browser asks.";
+    case "connecting":
+      return "Connecting…";
+    case "playing":
+      if (app.run?.report == null || waiting) return app.purpose === "file" ? "Buffering…" : "Waiting for the first stems…";
+      if (app.purpose === "file") return app.run.drained ? "Playing; all stems are here." : "Playing.";
+      return app.listening
+        ? "Listening to the microphone."
+        : "The microphone is live and silent here: put on headphones, then press Listen. Loudspeakers would feed back.";
+    case "paused":
+      return app.purpose === "file" ? "Paused." : "Paused: the microphone is not sent.";
+    case "ended":
+      return "The end. Press Play to hear it again.";
+    case "failed":
+      return "Stopped.";
+    case "idle":
+      if (app.models.length === 0) return "Loading…";
+      return app.song ? "Ready. Press Play." : app.purpose === "microphone" ? "Stopped. Press Microphone to start again." : "Choose a song, or press Microphone.";
+  }
+}
