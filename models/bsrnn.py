@@ -2,7 +2,7 @@
 
 Source: Y. Luo and J. Yu, "Music Source Separation with Band-split RNN", IEEE/ACM TASLP 2023 (arXiv:2209.15174), in its
 causal form. The short-time spectrum of one frame is cut into K bands, each band becomes one vector of D numbers, and
-blocks of two residual layers work on the `[K, D]` grid: one GRU over time whose weights all bands share, then a layer
+blocks of two residual layers work on the `[K, D]` grid: one RNN over time whose weights all bands share, then a layer
 across the bands of one frame. A mask per source multiplies the original spectrum.
 
 What differs from the paper, and why:
@@ -10,7 +10,7 @@ What differs from the paper, and why:
 - The RNN that bands share is a gated linear recurrence (QRNN with a kernel of one, Bradbury et al. 2017,
   arXiv:1611.01576; also "minGRU", arXiv:2410.01201): its gates see the input only, so that all products over time are
   one, and what remains step by step is one interpolation. It trains several times faster on a CPU than an LSTM.
-- Across the bands stands one narrow full-band GRU over time (every band gives `narrow` numbers; K*narrow -> G ->
+- Across the bands stands one narrow full-band recurrence over time (every band gives `narrow` numbers; K*narrow -> G ->
   K*narrow) in place of a bidirectional RNN over the bands. Frame by frame that is one step instead of 2K, which is what
   makes it cheap in a stream.
 - Bands come in groups of equal width, so that all bands of a group are one batched product.
@@ -70,7 +70,7 @@ class Config:
         features: D, numbers per band.
         hidden: H, units of the recurrence that bands share.
         narrow: numbers that each band gives to and takes from the full-band layer.
-        bottleneck: G, units of the full-band GRU.
+        bottleneck: G, units of the full-band recurrence.
         blocks: how many.
         additive: the stems sum to the mixture (what is missing is spread equally).
         interchangeable: outputs are speakers without identity.
@@ -250,7 +250,7 @@ class Interpolate(torch.autograd.Function):
 
 
 class Memory(nn.Module):
-    """The recurrence that all bands share, with an output gate. `[T, B, K, D]`, state `[B, K, H]`."""
+    """A gated linear recurrence with an output gate. `[T, ..., D]`, state `[..., H]` -> the same."""
 
     def __init__(self, features: int, hidden: int) -> None:
         super().__init__()
@@ -276,7 +276,7 @@ class Block(nn.Module):
         self.norm_full = nn.LayerNorm(config.features)
         self.narrow = nn.Linear(config.features, config.narrow)
         self.down = nn.Linear(flat, config.bottleneck)
-        self.full = nn.GRU(config.bottleneck, config.bottleneck)
+        self.full = Memory(config.bottleneck, config.bottleneck)
         self.up = nn.Linear(config.bottleneck, flat)
         self.wide = nn.Linear(config.narrow, config.features)
 
@@ -286,9 +286,9 @@ class Block(nn.Module):
         x = x + told
         narrow = self.narrow(self.norm_full(x))
         frames = nn.functional.silu(self.down(narrow.flatten(2)))
-        deep, full = self.full(frames, full.unsqueeze(0))
+        deep, full = self.full(frames, full)
         back = nn.functional.silu(self.up(frames + deep).view_as(narrow) + narrow)
-        return x + self.wide(back), per_band, full.squeeze(0)
+        return x + self.wide(back), per_band, full
 
 
 class BandSplitRNN(nn.Module):
@@ -305,7 +305,7 @@ class BandSplitRNN(nn.Module):
         self.register_buffer("window", torch.hann_window(config.stft, periodic=True).sqrt(), persistent=False)
 
     def start(self, batch: int) -> Carried:
-        """Zero state: input tail `[B, C, hop]`, GRU states `[B, N, K, H]` and `[B, N, G]`, output tail `[B, S, C, hop]`."""
+        """Zero state: input tail `[B, C, hop]`, hidden states `[B, N, K, H]` and `[B, N, G]`, output tail `[B, S, C, hop]`."""
         c = self.config
         zeros = self.window.new_zeros
         return (
@@ -325,7 +325,7 @@ class BandSplitRNN(nn.Module):
         return nn.functional.pad(flat, (0, 0, 0, self.config.covered - self.config.bins))
 
     def masks(self, spectrum: Tensor, per_band: Tensor, full: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Complex masks `[B, S, C, T, F]` for a spectrum `[B, C, T, F]`, and the next GRU states."""
+        """Complex masks `[B, S, C, T, F]` for a spectrum `[B, C, T, F]`, and the next hidden states."""
         x = self.split(self.features(spectrum))
         bands_next, full_next = [], []
         for index, block in enumerate(self.blocks):

@@ -42,10 +42,8 @@ ENCODER_ACT: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
     "swish": F.silu,
 }
-MASK_ACT: dict[str, Callable[[Tensor], Tensor]] = {
-    **ENCODER_ACT,
-    "softmax": lambda x: torch.softmax(x, dim=-2),
-}  # [..., S, N]: over the sources
+# Masks are [B, F, S, N]: softmax goes over the sources.
+MASK_ACT: dict[str, Callable[[Tensor], Tensor]] = {**ENCODER_ACT, "softmax": lambda x: torch.softmax(x, dim=-2)}
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,9 @@ def build(extra: Mapping[str, Path] | None = None) -> dict[str, Entry]:
     Raises:
         ValueError: a path that holds no model, or a name that is taken.
     """
-    entries = [from_path(folder.name, folder) for folder in sorted(EMBEDDED.glob("*/")) if any(folder.glob("*.safetensors"))]
+    entries = [
+        from_path(folder.name, folder) for folder in sorted(EMBEDDED.glob("*/")) if any(folder.glob("*.safetensors"))
+    ]
     entries += _demucs()
     registry = {entry.name: entry for entry in entries}
     for name, path in (extra or {}).items():
@@ -91,6 +93,25 @@ def from_path(name: str, path: Path) -> Entry:
 def _of(separator: Separator, name: str) -> Entry:
     """An entry for a model that is small enough to load in order to describe it."""
     spec = separator.spec
-    return Entry(
-        name, spec.sources, spec.rate, spec.channels, spec.licence, lambda _: separator, spec.interchangeable
-    )
+    return Entry(name, spec.sources, spec.rate, spec.channels, spec.licence, lambda _: separator, spec.interchangeable)
+
+
+def _bsrnn(name: str, folder: Path) -> Entry:
+    from models import bsrnn
+
+    return _of(bsrnn.load(folder), name)
+
+
+def _demucs() -> list[Entry]:
+    from models import htdemucs
+
+    return [
+        _demucs_entry(card.name, card.sources, lambda wanted, name=card.name: htdemucs.load(name, wanted), card)
+        for card in htdemucs.catalogue()
+    ]
+
+
+def _convtasnet(name: str, path: Path) -> Entry:
+    from models import convtasnet
+
+    return _of(convtasnet.load(path, name), name)

@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
 
 from fastapi import FastAPI, Response, WebSocket
 from fastapi.responses import HTMLResponse
@@ -139,7 +138,7 @@ async def _watch_loop(metrics: Metrics, every: float = 0.05) -> None:
 class Isolated:
     """Adds the two headers without which a page has no SharedArrayBuffer, to every HTTP answer."""
 
-    HEADERS = [(b"cross-origin-opener-policy", b"same-origin"), (b"cross-origin-embedder-policy", b"require-corp")]
+    HEADERS = ((b"cross-origin-opener-policy", b"same-origin"), (b"cross-origin-embedder-policy", b"require-corp"))
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -147,7 +146,7 @@ class Isolated:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message: dict[str, Any] = {**message, "headers": [*message.get("headers", []), *self.HEADERS]}
+                message["headers"] = [*message.get("headers", []), *self.HEADERS]
             await send(message)
 
         await self._app(scope, receive, with_headers if scope["type"] == "http" else send)

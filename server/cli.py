@@ -80,7 +80,9 @@ def _named_paths(pairs: Sequence[str]) -> dict[str, Path]:
 @app.command()
 def separate(
     file: Annotated[str, typer.Argument(help="Any audio or video file, or - for standard input.")],
-    model: Annotated[str, typer.Option("-m", "--model", help="A name from `rivulet models list`, or a path.")] = "music",
+    model: Annotated[
+        str, typer.Option("-m", "--model", help="A name from `rivulet models list`, or a path.")
+    ] = "music",
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder; default separated/NAME.")] = None,
     stems: Annotated[str | None, typer.Option(help="Only these, by commas.")] = None,
     two_stems: Annotated[str | None, typer.Option(help="This stem and everything else: karaoke.")] = None,
@@ -120,7 +122,9 @@ def _loaded(model: str, names: list[str] | None) -> Separator:
 
 def _fetch(entry: registry.Entry) -> None:
     if entry.fetch is None:
-        raise ValueError(f"the weights of {entry.name} are not on this machine, and there is nowhere to fetch them from")
+        raise ValueError(
+            f"the weights of {entry.name} are not on this machine, and there is nowhere to fetch them from"
+        )
     with tqdm(desc=entry.name, unit="B", unit_scale=True) as bar:
 
         def step(done: int, total: int) -> None:
@@ -131,7 +135,12 @@ def _fetch(entry: registry.Entry) -> None:
 
 
 async def _write(
-    run: AsyncIterator[dict[str, Array]], source: files.Source, folder: Path, extension: str, subtype: str, progress: bool
+    run: AsyncIterator[dict[str, Array]],
+    source: files.Source,
+    folder: Path,
+    extension: str,
+    subtype: str,
+    progress: bool,
 ) -> int:
     """Everything a run yields, to files; how many samples a stem."""
     written = 0
@@ -156,7 +165,9 @@ def list_models() -> None:
     for entry in registry.build().values():
         here = "here" if entry.present() else "to be fetched"
         channels = "stereo" if entry.channels == 2 else "mono"
-        typer.echo(f"{entry.name:14} {entry.rate:6} Hz {channels:7} {here:14} {', '.join(entry.sources)}  [{entry.licence}]")
+        typer.echo(
+            f"{entry.name:14} {entry.rate:6} Hz {channels:7} {here:14} {', '.join(entry.sources)}  [{entry.licence}]"
+        )
 
 
 @models_app.command()
@@ -194,7 +205,17 @@ def doctor() -> None:
     typer.echo(f"Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores")
     gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "no GPU"
     typer.echo(f"torch {torch.__version__}, {gpu}")
-    for package in ("demucs", "fastapi", "uvicorn", "websockets", "av", "rivulet-client", "asteroid", "aiortc", "pyannote.audio"):
+    for package in (
+        "demucs",
+        "fastapi",
+        "uvicorn",
+        "websockets",
+        "av",
+        "rivulet-client",
+        "asteroid",
+        "aiortc",
+        "pyannote.audio",
+    ):
         try:
             typer.echo(f"{package} {metadata.version(package)}")
         except metadata.PackageNotFoundError:
@@ -204,4 +225,5 @@ def doctor() -> None:
         typer.echo(f"model {entry.name}: {'here' if entry.present() else f'rivulet models pull {entry.name}'}")
     for name in ("music", "speech"):
         if name in entries:
-            typer.echo(f"{name}: {offline.real_time_factor(entries[name].load(None)):.3f} seconds of one core a second of audio, hop by hop")
+            cost = offline.real_time_factor(entries[name].load(None))
+            typer.echo(f"{name}: {cost:.3f} seconds of computing a second of audio, hop by hop")

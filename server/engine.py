@@ -51,7 +51,9 @@ class _Request:
 class Engine:
     """One thread. `infer` from any event loop; `close` when no session is left."""
 
-    def __init__(self, observe: Callable[[Separator, int, float], None] = lambda separator, batch, seconds: None) -> None:
+    def __init__(
+        self, observe: Callable[[Separator, int, float], None] = lambda separator, batch, seconds: None
+    ) -> None:
         self._waiting: list[_Request] = []
         self._changed = threading.Condition()
         self._numbers = itertools.count()

@@ -43,7 +43,7 @@ def read(path: str) -> Source:
         ValueError: what cannot be decoded, or holds no audio.
     """
     try:
-        container = av.open(sys.stdin.buffer if path == "-" else path)
+        container: Any = av.open(sys.stdin.buffer if path == "-" else path)
     except (OSError, ValueError) as error:
         raise ValueError(f"got {path}, which cannot be decoded: {error}") from None
     if not container.streams.audio:
@@ -74,5 +74,7 @@ class Stems:
     def __enter__(self) -> Stems:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._stack.close()

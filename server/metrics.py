@@ -19,6 +19,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.open = 0
         self.sessions = Gauge("rivulet_sessions", "Sessions open now", ["model"], registry=self.registry)
         self.opened = Counter("rivulet_sessions_opened", "Sessions begun", ["model"], registry=self.registry)
         self.closes = Counter("rivulet_closes", "Ends of connections by reason", ["reason"], registry=self.registry)
@@ -26,26 +27,34 @@ class Metrics:
             "rivulet_run_seconds", "One run of a model", ["model"], buckets=SECONDS, registry=self.registry
         )
         self.batch = Histogram(
-            "rivulet_batch_windows", "Windows that ran together", ["model"], buckets=(1, 2, 4, 8, 16), registry=self.registry
+            "rivulet_batch_windows",
+            "Windows that ran together",
+            ["model"],
+            buckets=(1, 2, 4, 8, 16),
+            registry=self.registry,
         )
         self.lag = Histogram(
-            "rivulet_lag_seconds", "From a sample's arrival to its leaving", ["model"], buckets=SECONDS, registry=self.registry
+            "rivulet_lag_seconds",
+            "From a sample's arrival to its leaving",
+            ["model"],
+            buckets=SECONDS,
+            registry=self.registry,
         )
         self.samples = Counter("rivulet_samples_out", "Samples told, a channel", ["model"], registry=self.registry)
         self.loop_lag = Histogram(
             "rivulet_event_loop_lag_seconds", "How late a timer fires", buckets=SECONDS, registry=self.registry
         )
 
-    @property
-    def open(self) -> int:
-        return int(sum(child._value.get() for child in self.sessions._metrics.values()))
-
     @contextmanager
     def session(self, model: str) -> Iterator[None]:
         """Counts a session while it is open."""
         self.opened.labels(model).inc()
-        with self.sessions.labels(model).track_inprogress():
-            yield
+        self.open += 1
+        try:
+            with self.sessions.labels(model).track_inprogress():
+                yield
+        finally:
+            self.open -= 1
 
     def closed(self, reason: str, code: int) -> int:
         """Counts the end of a connection; gives the code back."""

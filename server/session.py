@@ -57,7 +57,9 @@ async def serve(transport: Transport, shelf: Shelf, engine: Engine, settings: Se
         await _tell(transport, error, settings)
         return metrics.closed(error.code, wire.CLOSE_CODES[error.code])
     except Exception:
-        await _tell(transport, ClientError("internal", "the server failed; nothing is wrong with what was sent"), settings)
+        await _tell(
+            transport, ClientError("internal", "the server failed; nothing is wrong with what was sent"), settings
+        )
         metrics.closed("internal", wire.CLOSE_CODES["internal"])
         raise
 
@@ -98,7 +100,13 @@ class Session:
     """A started session: one task listens, one tells; either's end ends both."""
 
     def __init__(
-        self, transport: Transport, start: wire.Start, model: Loaded, engine: Engine, settings: Settings, metrics: Metrics
+        self,
+        transport: Transport,
+        start: wire.Start,
+        model: Loaded,
+        engine: Engine,
+        settings: Settings,
+        metrics: Metrics,
     ) -> None:
         self.transport, self.start, self.engine = transport, start, engine
         self.settings, self.metrics = settings, metrics
@@ -254,5 +262,5 @@ def fit(pcm: Array, channels: int) -> Array:
     if pcm.shape[-2] == channels:
         return pcm
     if channels == 1:
-        return pcm.mean(axis=-2, keepdims=True, dtype=np.float32)
+        return np.asarray(pcm.mean(axis=-2, keepdims=True, dtype=np.float32))
     return np.repeat(pcm, channels, axis=-2)

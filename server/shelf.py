@@ -1,4 +1,4 @@
-"""The loaded models: each is read once, at first use, and its cost on this machine measured before anyone is promised anything."""
+"""The loaded models: each is read once, at first use, and its cost here measured before anyone is promised anything."""
 
 from __future__ import annotations
 
@@ -84,12 +84,14 @@ class Shelf:
     async def _load(self, entry: Entry, outputs: tuple[str, ...] | None) -> Loaded:
         separator = await self._engine.load(lambda: entry.load(outputs))
         framing = separator.spec.framing
-        windows = (separator.spec.windows[0], separator.spec.windows[-1]) if separator.spec.windows else (framing.window,)
+        windows = (
+            (separator.spec.windows[0], separator.spec.windows[-1]) if separator.spec.windows else (framing.window,)
+        )
         return Loaded(separator, windows, tuple([await self._measure(separator, window) for window in windows]))
 
     async def _measure(self, separator: Separator, window: int) -> float:
         """The middle of three runs after one that warms up, behind everyone who is live."""
-        noise = np.random.default_rng(0).standard_normal((separator.spec.channels, window)).astype(np.float32) / 10
+        noise = np.random.default_rng(0).normal(0, 0.1, (separator.spec.channels, window)).astype(np.float32)
         seconds = []
         for _ in range(4 if window < 2 * separator.spec.rate else 2):
             result = await self._engine.infer(separator, noise, separator.start(), deadline=math.inf)

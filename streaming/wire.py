@@ -27,7 +27,7 @@ PROTOCOL = "stems.v1"
 VERSION = 1
 HEADER = struct.Struct("<BBBBIQ")
 FLOAT = 1
-FORMATS = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}
+FORMATS: dict[str, np.dtype[Any]] = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}
 RATES = (8_000, 192_000)
 MAX_MESSAGE = 1 << 20  # bytes; 1.3 s of 192 kHz stereo f32
 
@@ -145,7 +145,9 @@ def decode(text: str) -> FromClient:
     kind = _CLIENT[body.pop("type")]
     known = {item.name for item in fields(kind)} - ({"sample"} if kind is Mark else set())
     if unknown := set(body) - known:
-        raise _bad(f"got unknown field {min(unknown)!r} in {kind.__name__.lower()}, known are {', '.join(sorted(known))}")
+        raise _bad(
+            f"got unknown field {min(unknown)!r} in {kind.__name__.lower()}, known are {', '.join(sorted(known))}"
+        )
     values = {name: _FIELDS[name](name, value) for name, value in body.items() if value is not None}
     try:
         return kind(**values)
@@ -235,7 +237,7 @@ def pcm(data: bytes, format: str, channels: int) -> Array:
         raise ClientError("bad_audio", f"got {len(data)} bytes, expected a multiple of {frame} ({channels} x {format})")
     samples = np.frombuffer(data, dtype).reshape(-1, channels).T
     scale = np.float32(1 / 32768) if format == "s16le" else np.float32(1)
-    return np.ascontiguousarray(samples, np.float32) * scale
+    return np.asarray(np.ascontiguousarray(samples, np.float32) * scale)
 
 
 def finite(samples: Array, position: int) -> tuple[Array, ClientError | None]:

@@ -90,7 +90,9 @@ async def read_all(socket: ClientConnection, told: int = 0) -> tuple[Array | Non
     return (np.concatenate(parts, axis=2) if parts else None), texts
 
 
-async def converse(host: str, first: str, messages: list[str | bytes]) -> tuple[Array | None, list[dict[str, Any]], int]:
+async def converse(
+    host: str, first: str, messages: list[str | bytes]
+) -> tuple[Array | None, list[dict[str, Any]], int]:
     """Say all this while reading; the stems, the texts and the close code."""
     async with connect(host) as socket:
         reading = asyncio.create_task(read_all(socket))

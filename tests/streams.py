@@ -25,7 +25,9 @@ def chop(pcm: Array, sizes: Sequence[int]) -> list[Array]:
     return parts
 
 
-def run(separator: Separator, parts: Sequence[Array], rate: int | None = None, framing: Framing | None = None) -> list[Chunk]:
+def run(
+    separator: Separator, parts: Sequence[Array], rate: int | None = None, framing: Framing | None = None
+) -> list[Chunk]:
     """Every chunk that the pipeline tells of these parts."""
     return [chunk for chunk, _ in run_watched(separator, parts, rate, framing)]
 

@@ -161,7 +161,7 @@ def test_backoff_doubles_and_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None
 async def test_events_of_a_session() -> None:
     pcm = noise(5000)
     async with Peer(Behaviour(hold=100, complain=True)) as peer:
-        async with rivulet_client.connect(peer.url, format="f32le", token="key") as stream:  # noqa: S106
+        async with rivulet_client.connect(peer.url, format="f32le", token="key") as stream:
             assert stream.ready.stems == tuple(LEVELS)
             assert stream.ready.latency_samples == 541
             await stream.send(pcm[:, :1000])

@@ -279,14 +279,16 @@ def test_a_stream_an_hour_old_still_groups_and_stays_finite(tmp_path: Path) -> N
 
 
 def test_the_state_does_not_grow(tiny: ConvTasNetSeparator) -> None:
-    """A call keeps what it was given and drops as much: at most the field and one piece, whatever the grouping."""
-    states, x = [tiny.start()], noise(24 * 200).reshape(1, 1, -1)
+    """At most the field and one piece, whatever the grouping; and no row holds the memory of its neighbours."""
+    states, x = [tiny.start(), tiny.start()], noise(24 * 400).reshape(2, 1, -1)
     for k in (1, 1, 50, 1, 7, *[1] * 40):
         _, states = tiny.run(x[..., : 24 * k], states)
         for i, past in enumerate(states[0].pasts):
             keep = 2 * 2 ** (i % tiny.config.n_blocks)
             assert keep <= sum(len(piece) for piece in past) < 2 * keep
             assert all(piece.untyped_storage().nbytes() <= 4 * 20 * keep for piece in past)
+        for value in (states[0].wave, states[0].sums, states[0].tail):
+            assert value.untyped_storage().nbytes() == value.nbytes
 
 
 def test_the_spec_says_what_the_file_says(tmp_path: Path) -> None:

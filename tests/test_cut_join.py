@@ -43,7 +43,9 @@ def test_a_declared_delay_is_taken_off_exactly(hop: int, delay: int, length: int
         assert chunks == []
 
 
-@pytest.mark.parametrize(("window", "hop", "context", "lookahead"), [(10, 0, 0, 0), (10, 6, 3, 2), (10, 1, 8, 2), (10, -1, 0, 0)])
+@pytest.mark.parametrize(
+    ("window", "hop", "context", "lookahead"), [(10, 0, 0, 0), (10, 6, 3, 2), (10, 1, 8, 2), (10, -1, 0, 0)]
+)
 def test_a_framing_that_settles_nothing_is_refused(window: int, hop: int, context: int, lookahead: int) -> None:
     with pytest.raises(ValueError, match=f"hop {hop}"):
         Framing(window, hop, context, lookahead)

@@ -79,8 +79,12 @@ def test_law_3_heard_minus_told_stays_below_the_declared_latency(name: str, rate
     separator = zoo.load(name)
     spec = separator.spec
     plan = Plan(rate or spec.rate, spec.channels, spec.rate, spec.framing)
-    parts = streams.chop(zoo.audio(spec.channels, seconds(separator) * plan.rate // spec.rate), [spec.framing.hop // 4 or 1])
-    told_by = {heard: chunk.start + chunk.stems.shape[-1] for chunk, heard in streams.run_watched(separator, parts, rate)}
+    parts = streams.chop(
+        zoo.audio(spec.channels, seconds(separator) * plan.rate // spec.rate), [spec.framing.hop // 4 or 1]
+    )
+    told_by = {
+        heard: chunk.start + chunk.stems.shape[-1] for chunk, heard in streams.run_watched(separator, parts, rate)
+    }
     heard = told = worst = 0
     for part in parts[:-1]:
         heard += part.shape[1]

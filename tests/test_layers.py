@@ -11,7 +11,12 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 OURS = {"server", "models", "streaming", "clients"}
-MAY = {"streaming": {"streaming"}, "models": {"models", "streaming"}, "server": OURS - {"clients"}, "clients": {"clients"}}
+MAY = {
+    "streaming": {"streaming"},
+    "models": {"models", "streaming"},
+    "server": OURS - {"clients"},
+    "clients": {"clients"},
+}
 PURE = {"numpy", "streaming", *sys.stdlib_module_names} - {"threading", "asyncio", "socket", "time", "datetime"}
 
 
@@ -44,7 +49,12 @@ def test_streaming_is_pure_time() -> None:
 
 def test_only_models_import_torch() -> None:
     for path in files("server") + files("streaming") + files("clients"):
-        top = {alias.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.Import) for alias in node.names}
+        top = {
+            alias.name
+            for node in ast.parse(path.read_text()).body
+            if isinstance(node, ast.Import)
+            for alias in node.names
+        }
         assert "torch" not in top, path
 
 
@@ -54,6 +64,18 @@ def test_importing_streaming_leaves_torch_out() -> None:
 
 
 def test_no_module_is_named_after_a_dependency() -> None:
-    taken = {"websockets", "torch", "numpy", "fastapi", "uvicorn", "demucs", "asteroid", "aiortc", "soundfile", "soxr", "av"}
+    taken = {
+        "websockets",
+        "torch",
+        "numpy",
+        "fastapi",
+        "uvicorn",
+        "demucs",
+        "asteroid",
+        "aiortc",
+        "soundfile",
+        "soxr",
+        "av",
+    }
     assert not {path.stem for folder in MAY for path in files(folder)} & taken
     assert not list((ROOT / "tests").rglob("__init__.py"))

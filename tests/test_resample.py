@@ -63,7 +63,9 @@ def test_what_the_lower_rate_cannot_hold_is_gone() -> None:
     assert 10 * np.log10(np.mean(got**2) / 0.5) < -80
 
 
-@pytest.mark.parametrize(("source", "target", "ms"), [(48_000, 16_000, 1.0), (48_000, 44_100, 0.4), (44_100, 48_000, 0.4)])
+@pytest.mark.parametrize(
+    ("source", "target", "ms"), [(48_000, 16_000, 1.0), (48_000, 44_100, 0.4), (44_100, 48_000, 0.4)]
+)
 def test_it_holds_back_about_a_millisecond(source: int, target: int, ms: float) -> None:
     ratio = Ratio(source, target)
     assert ratio.half * 1000 / source <= ms

