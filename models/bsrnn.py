@@ -174,11 +174,11 @@ class BandSplit(nn.Module):
 
     def forward(self, spectrum: Tensor) -> Tensor:
         time, batch, _, inputs = spectrum.shape
-        parts, low = [], 0
-        for group, weight in zip(self.bands, self.weights, strict=True):
-            part = spectrum[:, :, low : low + group.bins].reshape(batch * time, group.count, group.width * inputs)
-            parts.append(torch.bmm(part.transpose(0, 1), weight))
-            low += group.bins
+        parts = []
+        pieces = spectrum.split([group.bins for group in self.bands], dim=2)
+        for group, weight, piece in zip(self.bands, self.weights, pieces, strict=True):
+            rows = piece.reshape(batch * time, group.count, group.width * inputs)
+            parts.append(torch.bmm(rows.transpose(0, 1), weight))
         vectors = torch.cat(parts).transpose(0, 1) + self.bias
         return self.norm(vectors).view(time, batch, *self.bias.shape)
 
@@ -186,12 +186,14 @@ class BandSplit(nn.Module):
 class MaskHead(nn.Module):
     """Band vectors to complex masks of S sources and C channels.
 
-    Shape: `[T, B, K, D]` -> `[T, B, F, S, C, 2]`. Starts at the mask 1/S everywhere: all sources alike.
+    Shape: `[T, B, K, D]` -> `[T, B, bins, S, C, 2]`. Starts at the mask 1/S everywhere: all sources alike. Additive
+    masks m are made to sum to one by m - mean(m) + 1/S, which is the same as spreading the residual equally.
     """
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.bands, self.outputs = config.bands, (len(config.sources), config.channels, 2)
+        self.additive, self.beyond = config.additive, config.covered - config.bins
         self.norm = nn.LayerNorm(config.features)
         self.mix = nn.Linear(config.features, 2 * config.features)
         per_bin = len(config.sources) * config.channels * 2
@@ -201,21 +203,24 @@ class MaskHead(nn.Module):
         )
         start = torch.zeros(self.outputs)
         start[..., 0] = 1 / len(config.sources)
+        self.register_buffer("middle", start, persistent=False)
         self.bias = nn.Parameter(
-            torch.cat([start.expand(g.count * g.width // g.fold, *self.outputs) for g in self.bands]).clone()
+            torch.cat([start.expand(g.bins // g.fold, *self.outputs) for g in self.bands]).clone()
         )
 
     def forward(self, vectors: Tensor) -> Tensor:
-        time, batch, _, features = vectors.shape
+        time, batch, bands, features = vectors.shape
         gate, value = self.mix(self.norm(vectors)).chunk(2, dim=-1)
-        by_band = (torch.sigmoid(gate) * torch.tanh(value)).view(batch * time, -1, features).transpose(0, 1)
-        masks, band, low = [], 0, 0
-        for group, weight in zip(self.bands, self.weights, strict=True):
-            points = group.bins // group.fold
-            mask = torch.bmm(by_band[band : band + group.count], weight).transpose(0, 1)
-            mask = mask.reshape(time, batch, points, *self.outputs) + self.bias[low : low + points]
+        by_band = (torch.sigmoid(gate) * torch.tanh(value)).view(batch * time, bands, features).transpose(0, 1)
+        by_group = by_band.split([group.count for group in self.bands])
+        biases = self.bias.split([group.bins // group.fold for group in self.bands])
+        masks = []
+        for group, weight, rows, bias in zip(self.bands, self.weights, by_group, biases, strict=True):
+            mask = torch.bmm(rows, weight).transpose(0, 1).reshape(time, batch, *bias.shape) + bias
+            if self.additive:
+                mask = mask - (mask.mean(3, keepdim=True) - self.middle)
             masks.append(mask.repeat_interleave(group.fold, dim=2) if group.fold > 1 else mask)
-            band, low = band + group.count, low + points
+        masks[-1] = masks[-1][:, :, : masks[-1].shape[2] - self.beyond]
         return torch.cat(masks, dim=2)
 
 
@@ -332,9 +337,7 @@ class BandSplitRNN(nn.Module):
             x, one, other = block(x, per_band[:, index], full[:, index])
             bands_next.append(one)
             full_next.append(other)
-        masks = torch.view_as_complex(self.head(x)[:, :, : self.config.bins].contiguous()).permute(1, 3, 4, 0, 2)
-        if self.config.additive:
-            masks = masks + (1 - masks.sum(1, keepdim=True)) / len(self.config.sources)
+        masks = torch.view_as_complex(self.head(x)).permute(1, 3, 4, 0, 2)
         return masks, torch.stack(bands_next, 1), torch.stack(full_next, 1)
 
     def step(self, pcm: Tensor, state: Carried) -> tuple[Tensor, Carried]:
@@ -346,7 +349,7 @@ class BandSplitRNN(nn.Module):
         spectrum = torch.fft.rfft(frames)
         masks, per_band, full = self.masks(spectrum, per_band, full)
         pieces = torch.fft.irfft(spectrum.unsqueeze(1) * masks, n=self.config.stft) * self.window
-        early, late = pieces[..., :hop], pieces[..., hop:]
+        early, late = pieces.split(hop, dim=-1)
         stems = early + torch.cat((overlap.unsqueeze(3), late[..., :-1, :]), dim=3)
         return rotate(stems.flatten(3)), (joined[..., -hop:], per_band, full, late[..., -1, :])
 

@@ -7,9 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from models.separator import Separator
+
+if TYPE_CHECKING:
+    from models import htdemucs
 
 EMBEDDED = Path(__file__).with_name("embedded")
 Progress = Callable[[int, int], None]
@@ -35,7 +40,7 @@ class Entry:
     interchangeable: bool = False
     selective: bool = False
     present: Callable[[], bool] = lambda: True
-    fetch: Callable[[Progress], None] | None = None
+    fetch: Callable[[Progress], object] | None = None
 
 
 Registry = Mapping[str, Entry]
@@ -103,12 +108,46 @@ def _bsrnn(name: str, folder: Path) -> Entry:
 
 
 def _demucs() -> list[Entry]:
+    """The published ones; whether they are here is asked anew each time, since `fetch` changes it."""
     from models import htdemucs
 
+    def present(name: str) -> bool:
+        return any(listing.present for listing in htdemucs.catalogue() if listing.name == name)
+
     return [
-        _demucs_entry(card.name, card.sources, lambda wanted, name=card.name: htdemucs.load(name, wanted), card)
-        for card in htdemucs.catalogue()
+        _listed(
+            listing,
+            partial(htdemucs.load, listing.name),
+            partial(present, listing.name),
+            partial(htdemucs.fetch, listing.name),
+        )
+        for listing in htdemucs.catalogue()
     ]
+
+
+def _demucs_folder(name: str, path: Path) -> Entry:
+    from models import htdemucs
+
+    return _listed(htdemucs.describe(path, name), partial(htdemucs.load, path, name=name), lambda: True, None)
+
+
+def _listed(
+    listing: htdemucs.Listing,
+    load: Callable[[Sequence[str] | None], Separator],
+    present: Callable[[], bool],
+    fetch: Callable[[Progress], object] | None,
+) -> Entry:
+    return Entry(
+        name=listing.name,
+        sources=listing.sources,
+        rate=listing.rate,
+        channels=listing.channels,
+        licence=listing.licence,
+        load=load,
+        selective=listing.selective,
+        present=present,
+        fetch=fetch,
+    )
 
 
 def _convtasnet(name: str, path: Path) -> Entry:

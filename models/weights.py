@@ -12,10 +12,11 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from threading import Lock
+from typing import Any, BinaryIO
 from uuid import uuid4
 
 import httpx
@@ -24,6 +25,9 @@ Progress = Callable[[int, int], None]  # bytes done, bytes in all (0: not told)
 PIECE = 1 << 20
 ATTEMPTS = 3
 TIMEOUT = httpx.Timeout(30.0, connect=10.0)  # seconds; of one read, not of the file
+
+
+_ALLOWING = Lock()  # torch's allow-list is the process's: the first reader to finish would take it from the others
 
 
 class WeightsError(RuntimeError):
@@ -65,6 +69,32 @@ def verify(path: Path, expected: str) -> None:
         WeightsError: another checksum, naming both; delete the file and fetch it again.
     """
     _wrong(path, sha256(path), _digits(expected))
+
+
+def unpickle(path: Path, allowed: Sequence[type]) -> Any:
+    """What a torch checkpoint holds, read without running anything of it.
+
+    A `.th`, `.pt` or `.bin` is a pickle, and a pickle is a program. Constructed are only tensors, containers, numbers,
+    numpy scalars, and the types that are allowed here by name.
+
+    Raises:
+        ValueError: it asks for anything else, or is damaged.
+    """
+    import numpy as np
+    import torch
+
+    scalar = np._core.multiarray.scalar  # type: ignore[attr-defined]
+    kinds = [type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64, np.int32, np.bool_)]
+    numbers = [scalar, (scalar, "numpy.core.multiarray.scalar"), np.dtype, *kinds]  # old numpy wrote the older name
+    try:
+        with _ALLOWING, torch.serialization.safe_globals([*numbers, *allowed]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # torch raises a dozen kinds; its text advises to run the file, so it is not passed on
+        asked = re.search(r"GLOBAL ([\w.]+)", str(error))
+        why = f"it asks for {asked[1]}" if asked else f"damaged or of another format, {type(error).__name__}"
+        raise ValueError(f"{path}: refused, nothing of it was run: not a checkpoint of plain tensors ({why})") from None
 
 
 def fetch(url: str, dest: Path, expected: str, progress: Progress = silent) -> Path:

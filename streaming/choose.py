@@ -1,25 +1,39 @@
-"""Choosing how a windowed model cuts time, from what one window costs on this machine.
+"""Choosing a framing for a windowed model: as much context as the asked latency and the machine's speed leave room for.
 
-A window of W samples is heard whole, costs `cost(W)` seconds and tells `hop` samples. Two things bind the hop:
+A window of w samples costs the machine `cost(w)` seconds, whatever part of it is told. So the hop must be at least
+`cost / UTILISATION` seconds, or the machine falls behind, and a sample waits at most for
 
-    keeping up   cost / utilisation <= hop        one window at a time, and the machine is never quite alone
-    the promise  hop + fade + lookahead + cost*margin <= latency        heard, waited for and computed
+    hop + fade + lookahead  (to be heard out)  +  MARGIN * cost  (to be computed).
 
-More context is better sound, so the largest window that satisfies both is taken. What the latency leaves over goes
-into a longer hop (fewer windows, more sessions), up to a quarter of the window: beyond that little work is saved and
-context is lost. Cost is a measured float of seconds, here only; all time that leaves is integer samples.
+A longer window is better separated and costs more of both; the longest that keeps the promise is taken.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from math import ceil
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from streaming.framing import Framing
 
-Cost = Callable[[int], float]  # window in samples -> seconds of one forward
-TARGET_S = 4  # end to end, when nothing is asked
-MARGIN = 1.25  # a forward may take this much longer than measured before the promise breaks
+UTILISATION = 0.8  # of the machine, by one session
+MARGIN = 2.0  # a run may take this many times what was measured
+TARGET = 4.0  # s, promised when nothing is asked for
+FADE = 0.05  # s
+CONTEXT = 4  # at least a quarter of the window is past audio: an edge is where a model errs
+LOOKAHEAD = (0.1, 0.5)  # s: the least, and what more adds little to
+HOP = (0.1, 1.0)  # s: the least, and what more saves little by
+
+
+class Impossible(ValueError):
+    """No window keeps the asked latency; `smallest` (s) is what one would keep."""
+
+    def __init__(self, asked: float, smallest: float) -> None:
+        super().__init__(f"got a latency of {asked:.3f} s, the smallest possible here is {smallest:.3f} s")
+        self.smallest = smallest
+
+
+class TooSlow(ValueError):
+    """This machine cannot keep up with a live stream, whatever the latency."""
 
 
 def frame(window: int, hop: int, lookahead: int, fade: int) -> Framing:
@@ -27,61 +41,47 @@ def frame(window: int, hop: int, lookahead: int, fade: int) -> Framing:
     return Framing(window, hop, window - hop - fade - lookahead, lookahead)
 
 
-def promise(framing: Framing, rate: int, cost: Cost, margin: float = MARGIN) -> int:
-    """Samples from hearing to telling, computing included: what may be declared to a client."""
-    return framing.latency + ceil(cost(framing.window) * margin * rate)
+def promised(framing: Framing, rate: int, cost: Callable[[int], float]) -> float:
+    """Seconds by which every sample that was heard is told, computing included."""
+    return framing.latency / rate + MARGIN * cost(framing.window)
 
 
 def choose(
-    windows: Iterable[int],
-    rate: int,
-    cost: Cost,
-    latency: int | None = None,
-    utilisation: float = 0.8,
-    lookahead: int | None = None,
-    fade: int | None = None,
-    margin: float = MARGIN,
+    windows: Sequence[int], rate: int, cost: Callable[[int], float], latency: float | None = None
 ) -> Framing:
-    """The framing with most context that keeps up and keeps the latency.
+    """The framing with the longest of `windows` (samples) that keeps `latency` (s), else `TARGET` or the nearest to it.
 
-    Args:
-        windows: lengths that the model runs at, in samples.
-        rate: Hz.
-        cost: seconds of one forward of a window, measured; asked once a window, largest first.
-        latency: the promise asked for, in samples. By default 4 s, or the smallest possible where that cannot be.
-        utilisation: share of the time that may be spent computing, in (0, 1].
-        lookahead, fade: samples; by default 0.5 s and 0.05 s.
-        margin: see `promise`.
+    Room that the asked latency leaves goes to lookahead first (quality), then to the hop (fewer runs).
 
     Raises:
-        ValueError: no window keeps up, or none keeps the asked latency, naming the smallest possible.
+        Impossible: a latency below what any window keeps.
+        TooSlow: no window can be computed as fast as it fills.
     """
-    look = rate // 2 if lookahead is None else lookahead
-    seam = rate // 20 if fade is None else fade
-    if not 0 < utilisation <= 1 or margin < 1 or min(look, seam) < 0:
-        raise ValueError(
-            f"got utilisation {utilisation}, margin {margin}, lookahead {look} and fade {seam} samples; "
-            "expected utilisation in (0, 1], margin >= 1, samples >= 0"
-        )
-    limit = TARGET_S * rate if latency is None else latency
-    best: tuple[int, Framing] | None = None
-    tried = []
-    for window in sorted(windows, reverse=True):
-        seconds = cost(window)
-        least, room = max(1, ceil(seconds / utilisation * rate)), window - look - seam
-        tried.append(f"{window} samples take {seconds:.3g} s and tell at most {max(room, 0)}, {least} needed")
-        if least > room:
-            continue
-        fixed = look + seam + ceil(seconds * margin * rate)
-        if least + fixed <= limit:
-            return frame(window, max(least, min(limit - fixed, window // 4, room)), look, seam)
-        if best is None or least + fixed < best[0]:
-            best = (least + fixed, frame(window, least, look, seam))
-    if best is None:
-        raise ValueError(f"this machine cannot keep up with any window: {'; '.join(tried) or 'there is none'}")
-    if latency is None:
-        return best[1]
-    raise ValueError(
-        f"got latency {latency} samples ({latency / rate:.3f} s), the smallest possible here is {best[0]} "
-        f"({best[0] / rate:.3f} s): a window of {best[1].window}, hop {best[1].hop}, fade {seam}, lookahead {look}"
-    )
+    tightest = [framing for window in windows if (framing := _tightest(window, rate, cost(window)))]
+    if not tightest:
+        raise TooSlow(f"a window of {windows[-1] / rate:.1f} s takes {cost(windows[-1]):.1f} s here: too slow to be live")
+    smallest = min(promised(framing, rate, cost) for framing in tightest)
+    if latency is not None and latency < smallest:
+        raise Impossible(latency, smallest)
+    budget = max(latency or TARGET, smallest)
+    framing = [framing for framing in tightest if promised(framing, rate, cost) <= budget][-1]
+    return _stretched(framing, rate, int((budget - promised(framing, rate, cost)) * rate), latency is not None)
+
+
+def _tightest(window: int, rate: int, seconds: float) -> Framing | None:
+    """The least latency of this window, or None where the machine cannot keep up with it at all."""
+    hop, fade, lookahead = round(max(seconds / UTILISATION, HOP[0]) * rate), round(FADE * rate), round(LOOKAHEAD[0] * rate)
+    keeps_up = window - hop - fade - lookahead >= window // CONTEXT
+    return frame(window, hop, lookahead, fade) if keeps_up else None
+
+
+def _stretched(framing: Framing, rate: int, spare: int, asked: bool) -> Framing:
+    """The same window with `spare` samples of latency spent."""
+    room = framing.context - framing.window // CONTEXT
+    more = min(max(round(LOOKAHEAD[1] * rate) - framing.lookahead, 0), spare, room)
+    framing = replace(framing, lookahead=framing.lookahead + more, context=framing.context - more)
+    # Unasked, a fast machine is not slowed down to the target: half a second of hop is cheap enough.
+    longest = HOP[1] if asked else HOP[1] / 2
+    more = min(max(round(longest * rate) - framing.hop, 0), spare - more, room - more)
+    return replace(framing, hop=framing.hop + more, context=framing.context - more)
+

@@ -88,7 +88,7 @@ async def _attempt(
             raise ProtocolError(f"got a session of {got}, expected {PROTOCOL} at {start.rate} Hz in {start.format}")
         return socket, ready
     except TimeoutError:
-        await socket.close()
+        await hang_up(socket)
         raise Refused("timeout", f"no ready within {patience:g} s; the server may be loading {start.model}") from None
     except ConnectionClosed as closed:
         code = closed.rcvd.code if closed.rcvd else None
@@ -96,7 +96,7 @@ async def _attempt(
             raise Refused(CLOSE_CODES[code], closed.rcvd.reason if closed.rcvd else "", code) from None
         raise Unreachable(f"{url} closed the connection before it was ready ({closed})") from None
     except BaseException:
-        await socket.close()
+        await hang_up(socket)
         raise
 
 
@@ -136,6 +136,16 @@ async def _ready(socket: ClientConnection) -> Ready:
             raise Refused(message.code, message.message, await close_code(socket))
         if not isinstance(text, str):
             raise ProtocolError(f"got {len(text)} bytes of audio, expected ready")
+
+
+async def hang_up(socket: ClientConnection) -> None:
+    """Closes, in bounded time: a closing frame waits behind all that the server has not taken yet."""
+    try:
+        async with asyncio.timeout(CLOSE_TIMEOUT):
+            await socket.close()
+    except TimeoutError:
+        socket.transport.abort()
+        await socket.wait_closed()
 
 
 async def close_code(socket: ClientConnection) -> int | None:

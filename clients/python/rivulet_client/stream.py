@@ -28,7 +28,7 @@ from rivulet_client.codec import (
     unpack,
 )
 from rivulet_client.errors import CLOSE_CODES, ConnectionLost, ProtocolError, RivuletError, SessionError
-from rivulet_client.handshake import close_code, open_session
+from rivulet_client.handshake import close_code, hang_up, open_session
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
@@ -154,7 +154,7 @@ class Stream:
 
     async def close(self) -> None:
         """Closes the connection at once. After `Done` that is what the server does too."""
-        await self._socket.close()
+        await hang_up(self._socket)
 
     def __aiter__(self) -> AsyncIterator[Event]:
         return self

@@ -40,7 +40,7 @@ class Behaviour:
         slow_s: how long making each message takes.
         promise_ms: the declared `latency_ms`; that of `hold`, `tick` and `delay_s` if None.
         refuse: `(error code, close code)` of the answer to `start`, for the first `refusals` sessions.
-        drop_after: bytes of output after which the first `drops` sessions are cut without a word.
+        drop_after: the most bytes of output of the first `drops` sessions, which are then cut without a word.
         fatal: `(error code, close code)` in mid-stream, after the first message.
         gap: samples that `start` jumps after the first message.
         miscount: what is added to the samples of `done`.
@@ -82,8 +82,14 @@ class Peer:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._server is not None:
-            self._server.close()
+        if self._server is None:
+            return
+        self._server.close()
+        try:
+            await asyncio.wait_for(self._server.wait_closed(), 2.0)
+        except TimeoutError:  # a client that does not read keeps the closing frame out
+            for socket in self._server.connections:
+                socket.transport.abort()
             await self._server.wait_closed()
 
     @property
@@ -226,17 +232,18 @@ class _Session:
         while (item := await self.queue.get()) is not None:
             due, message = item
             await asyncio.sleep(due - asyncio.get_running_loop().time())
-            await self.socket.send(message)
             if isinstance(message, bytes) and await self.interrupted(len(message)):
                 return
+            await self.socket.send(message)
         await self.socket.close(1000)
 
     async def interrupted(self, size: int) -> bool:
-        self.out += size
-        if self.droppable and self.behaviour.drop_after is not None and self.out >= self.behaviour.drop_after:
+        """Whether the session ends here, before a message of `size` bytes."""
+        before, self.out = self.out, self.out + size
+        if self.droppable and self.behaviour.drop_after is not None and self.out > self.behaviour.drop_after:
             self.socket.transport.abort()
             return True
-        if self.behaviour.fatal:
+        if self.behaviour.fatal and before:
             await _fail(self.socket, *self.behaviour.fatal)
             return True
         return False

@@ -25,7 +25,10 @@ MODELS = {
     "music": {"sources": ["vocals", "drums", "bass", "other"], "channels": 2, "default_for": ["file"]},
     "speech": {"sources": ["speaker_1", "speaker_2"], "channels": 1, "default_for": ["microphone"]},
 }
-EDGES = {"music": {"bass": 200, "other": 500, "vocals": 4000, "drums": None}, "speech": {"speaker_1": 220, "speaker_2": None}}
+EDGES = {
+    "music": {"bass": 200, "other": 500, "vocals": 4000, "drums": None},
+    "speech": {"speaker_1": 220, "speaker_2": None},
+}
 app = FastAPI()
 
 
@@ -88,7 +91,13 @@ async def serve(socket: WebSocket) -> None:
         return await socket.close(4404)
     channels = min(start["channels"], int(str(MODELS[model]["channels"])))
     latency = rate * LATENCY_MS // 1000
-    ready = {"type": "ready", "protocol": "stems.v1", "session": "dev", "model": model, "stems": MODELS[model]["sources"]}
+    ready = {
+        "type": "ready",
+        "protocol": "stems.v1",
+        "session": "dev",
+        "model": model,
+        "stems": MODELS[model]["sources"],
+    }
     ready |= {"rate": rate, "channels": channels, "format": start["format"], "latency_samples": latency}
     await socket.send_text(json.dumps(ready | {"latency_ms": LATENCY_MS + 5.0}))
     bands, hop, told = Bands(model, rate, channels), rate * HOP_MS // 1000, 0
@@ -124,4 +133,6 @@ if DIST.is_dir():
     app.mount("/", StaticFiles(directory=DIST, html=True))
 
 if __name__ == "__main__":
-    uvicorn.run(app, port=int(sys.argv[1]) if len(sys.argv) > 1 else 8000, ws="websockets-sansio", ws_per_message_deflate=False)
+    uvicorn.run(
+        app, port=int(sys.argv[1]) if len(sys.argv) > 1 else 8000, ws="websockets-sansio", ws_per_message_deflate=False
+    )

@@ -27,7 +27,7 @@ const CODE_OF_CLOSE: Record<number, string> = {
 
 /** From an `error` message of the server. */
 export const fromServer = (code: string, message: string): Failure =>
-  new Failure(`The server said: ${message}`, ADVICE[code] ?? "Press Play to try again.", code);
+  new Failure(`The server said: ${message.replace(/\.?$/, ".")}`, ADVICE[code] ?? "Press Play to try again.", code);
 
 /** From a close that no `error` message explained. `opened`: whether the session had begun. */
 export function fromClose(close: number, reason: string, opened: boolean): Failure {

@@ -54,7 +54,7 @@ function show(): void {
   const live = app.purpose === "microphone";
   play.textContent = busy ? "Pause" : "Play";
   play.disabled = app.phase === "decoding" || app.phase === "asking" || (!app.song && !live) || (live && app.phase === "idle");
-  stop.disabled = app.phase === "idle" || app.phase === "decoding";
+  stop.disabled = (app.phase === "idle" && app.position === 0) || app.phase === "decoding";
   listen.ariaPressed = String(app.listening);
   microphone.ariaPressed = String(live && app.phase !== "idle" && app.phase !== "failed");
   at("song-name").textContent = app.song?.name ?? "Choose a song";
@@ -73,15 +73,19 @@ function show(): void {
 function showModelNote(): void {
   const choice = app.models.find((one) => one.name === app.chosen) ?? pick(app.models, app.purpose);
   const latency = choice?.latency_ms ? `about ${ms(choice.latency_ms.default)} late` : "";
-  const absent = choice && !choice.present ? "its weights are not on the server yet" : "";
-  const parts = choice ? [app.chosen ? "" : `now ${choice.name}`, latency, absent].filter(Boolean) : [];
-  at("model-note").textContent = parts.join(", ");
+  const absent = choice && !choice.present ? "the server has to fetch its weights first" : "";
+  const licence = choice && app.chosen ? `licence ${choice.licence}` : "";
+  const parts = choice ? [app.chosen ? "" : `now ${choice.name}`, latency, absent, licence].filter(Boolean) : [];
+  at("model-note").textContent = parts.join("; ");
 }
 
 function offer(models: Model[]): void {
   app.models = models;
   model.replaceChildren(new Option("What suits the source", ""));
-  for (const one of models) model.append(new Option(`${one.name}: ${one.sources.join(", ").replaceAll("_", " ")}`, one.name));
+  for (const one of models) {
+    const sources = one.sources.join(", ").replaceAll("_", " ");
+    model.append(new Option(`${one.name}: ${sources}${one.present ? "" : " (to be fetched)"}`, one.name));
+  }
   model.disabled = false;
 }
 
@@ -89,7 +93,7 @@ let drawn = 0;
 app.onchange = show;
 app.onreport = () => {
   const peaks = app.run?.report?.peaks;
-  if (app.phase === "playing" && peaks) strips.forEach((one, i) => one.level(peaks[i]));
+  if (peaks) strips.forEach((one, i) => one.level(peaks[i], app.run?.report?.phase === "playing"));
   showPlayhead();
   drawn += 1;
   if (drawn % 8 === 0) showFigures(at("figures"), figures(app)); // four times a second: a figure must be readable

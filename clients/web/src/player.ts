@@ -14,7 +14,7 @@ const MARGIN = 0.04; // seconds of live audio kept beyond one chunk, for the jit
 export function policy(live: boolean, rate: number): Policy {
   const seconds = (value: number): number => Math.round(value * rate);
   return live
-    ? { target: seconds(0.06), step: seconds(0.02), cap: seconds(0.5), slack: seconds(0.1), rate }
+    ? { target: seconds(0.06), step: seconds(0.02), cap: seconds(0.5), slack: seconds(0.04), rate }
     : { target: seconds(0.4), step: seconds(0.4), cap: seconds(4), slack: Infinity, rate };
 }
 

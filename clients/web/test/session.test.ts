@@ -65,7 +65,7 @@ describe("failures are told once, in words, with what to do", () => {
     wire.say({ type: "error", code: "capacity", message: "all 64 sessions are taken", fatal: true });
     wire.onclose?.({ code: 1013, reason: "" });
     expect(on.failed).toHaveBeenCalledOnce();
-    expect(failure()).toMatchObject({ message: "The server said: all 64 sessions are taken", code: "capacity" });
+    expect(failure()).toMatchObject({ message: "The server said: all 64 sessions are taken.", code: "capacity" });
     expect(failure().advice).toContain("wait a minute");
   });
 

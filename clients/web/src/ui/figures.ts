@@ -25,14 +25,14 @@ export function figures(app: App): Figure[] {
     {
       name: live ? "Microphone to stems" : "Arrival lag",
       value: seconds(run?.latency.median),
-      note: `${live ? "capture of a sample to its arrival here" : "sending a sample to the arrival of its stems"}; worst ${seconds(run?.latency.worst)}`,
+      note: `${live ? "capture of a sample to its arrival here" : "sending a sample to the arrival of its stems"}${run?.latency.worst == null ? "" : `; worst ${seconds(run.latency.worst)}`}`,
     },
   ];
   if (live) list.push({ name: "Microphone to ear", value: seconds(run?.toEar), note: "with the buffer and the output device" });
   list.push({
     name: "In store",
     value: report ? ms((report.buffered / RATE) * 1000) : "–",
-    note: report ? `${dropouts(report.underruns)}; ${run?.stats ? `model ${ms(run.stats.compute_p95_ms)} a step (p95)` : "no figures of the server yet"}` : "stems here, not yet played",
+    note: report ? `stems here, not yet played; ${dropouts(report.underruns)}${run?.stats ? `; the model takes ${ms(run.stats.compute_p95_ms)} a step` : ""}` : "stems here, not yet played",
   });
   return list;
 }

@@ -10,17 +10,17 @@ export class Lane {
 
   constructor(private readonly canvas: HTMLCanvasElement) {}
 
-  /** `share` of the meter's height; returns whether there is something new to draw. */
-  push(share: number): boolean {
-    this.peak = Math.max(this.peak, share);
+  /** A linear peak. Drawn as its square root: quiet and loud both show, and a phrase still has a shape. */
+  push(peak: number): void {
+    this.peak = Math.max(this.peak, peak);
     this.count += 1;
-    if (this.count < REPORTS) return false;
-    this.bars.push(this.peak);
+    if (this.count < REPORTS) return;
+    this.bars.push(Math.min(1, Math.sqrt(this.peak)));
     this.peak = this.count = 0;
-    return true;
+    this.draw();
   }
 
-  draw(): void {
+  private draw(): void {
     const { canvas } = this;
     const ratio = devicePixelRatio || 1;
     const { clientWidth: width, clientHeight: height } = canvas;

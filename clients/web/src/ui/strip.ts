@@ -9,7 +9,8 @@ const HUES: Record<string, number> = { vocals: 345, drums: 35, bass: 265, other:
 export interface Strip {
   element: HTMLElement;
   show(fader: Fader, sounding: boolean): void;
-  level(peak: number): void;
+  /** A linear peak; the lane moves on only while time does. */
+  level(peak: number, moving: boolean): void;
 }
 
 const make = <K extends keyof HTMLElementTagNameMap>(
@@ -58,13 +59,11 @@ export function strip(stem: string, index: number, change: (change: Partial<Fade
       solo.ariaPressed = String(state.solo);
       element.classList.toggle("silent", !sounding);
     },
-    level(peak) {
-      const now = share(peak);
-      shown = Math.max(now, shown - 0.04); // falls 75 dB a second, as peak meters do
+    level(peak, moving) {
+      shown = Math.max(share(peak), shown - 0.04); // falls 75 dB a second: quick enough to follow, slow enough to see
       bar.style.transform = `scaleX(${shown.toFixed(3)})`;
-      if (!lane.push(now)) return;
-      lane.draw();
       meter.setAttribute("aria-valuenow", String(Math.round(FLOOR + shown * -FLOOR)));
+      if (moving) lane.push(peak);
     },
   };
 }
