@@ -56,7 +56,9 @@ SESSIONS ?= 1
 BENCH_PORT ?= 8765
 bench: install
 	$(BIN)/rivulet serve --port $(BENCH_PORT) --log-level warning & server=$$!; trap "kill $$server" EXIT; \
-	$(BIN)/python -m clients.bench.latency --url ws://127.0.0.1:$(BENCH_PORT) --wait 120 --model $(MODEL) \
+	$(BIN)/python -c "import time, urllib.request as u; \
+	exec('while True:\n try: u.urlopen(\"http://127.0.0.1:$(BENCH_PORT)/readyz\"); break\n except OSError: time.sleep(0.5)')"; \
+	mkdir -p out; $(BIN)/python -m clients.bench.latency --url ws://127.0.0.1:$(BENCH_PORT) --model $(MODEL) \
 	  --seconds $(SECONDS) --sessions $(SESSIONS) --json out/bench.json --plot out/bench.png
 
 # `make train MODEL=speech MINUTES=60 DATA=../shared/data`

@@ -175,12 +175,13 @@ class BandSplit(nn.Module):
     def forward(self, spectrum: Tensor) -> Tensor:
         time, batch, _, inputs = spectrum.shape
         parts = []
-        pieces = spectrum.split([group.bins for group in self.bands], dim=2)
+        pieces = spectrum.split_with_sizes([group.bins for group in self.bands], dim=2)
         for group, weight, piece in zip(self.bands, self.weights, pieces, strict=True):
             rows = piece.reshape(batch * time, group.count, group.width * inputs)
             parts.append(torch.bmm(rows.transpose(0, 1), weight))
         vectors = torch.cat(parts).transpose(0, 1) + self.bias
-        return self.norm(vectors).view(time, batch, *self.bias.shape)
+        normed: Tensor = self.norm(vectors)
+        return normed.view(time, batch, *self.bias.shape)
 
 
 class MaskHead(nn.Module):
@@ -190,6 +191,8 @@ class MaskHead(nn.Module):
     masks m are made to sum to one by m - mean(m) + 1/S, which is the same as spreading the residual equally.
     """
 
+    middle: Tensor
+
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.bands, self.outputs = config.bands, (len(config.sources), config.channels, 2)
@@ -198,22 +201,22 @@ class MaskHead(nn.Module):
         self.mix = nn.Linear(config.features, 2 * config.features)
         per_bin = len(config.sources) * config.channels * 2
         self.weights = nn.ParameterList(
-            nn.Parameter(torch.randn(g.count, config.features, g.width // g.fold * per_bin) * 0.1 / config.features**0.5)
+            nn.Parameter(
+                torch.randn(g.count, config.features, g.width // g.fold * per_bin) * 0.1 / config.features**0.5
+            )
             for g in self.bands
         )
         start = torch.zeros(self.outputs)
         start[..., 0] = 1 / len(config.sources)
         self.register_buffer("middle", start, persistent=False)
-        self.bias = nn.Parameter(
-            torch.cat([start.expand(g.bins // g.fold, *self.outputs) for g in self.bands]).clone()
-        )
+        self.bias = nn.Parameter(torch.cat([start.expand(g.bins // g.fold, *self.outputs) for g in self.bands]).clone())
 
     def forward(self, vectors: Tensor) -> Tensor:
         time, batch, bands, features = vectors.shape
         gate, value = self.mix(self.norm(vectors)).chunk(2, dim=-1)
         by_band = (torch.sigmoid(gate) * torch.tanh(value)).view(batch * time, bands, features).transpose(0, 1)
-        by_group = by_band.split([group.count for group in self.bands])
-        biases = self.bias.split([group.bins // group.fold for group in self.bands])
+        by_group = by_band.split_with_sizes([group.count for group in self.bands])
+        biases = self.bias.split_with_sizes([group.bins // group.fold for group in self.bands])
         masks = []
         for group, weight, rows, bias in zip(self.bands, self.weights, by_group, biases, strict=True):
             mask = torch.bmm(rows, weight).transpose(0, 1).reshape(time, batch, *bias.shape) + bias
@@ -243,7 +246,7 @@ class Interpolate(torch.autograd.Function):
         return h
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         v, z, start, h = ctx.saved_tensors
         keep = 1 - z
         total = torch.empty_like(v)
@@ -266,7 +269,7 @@ class Memory(nn.Module):
 
     def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         z, v, gate = self.gates(x).chunk(3, dim=-1)
-        h = Interpolate.apply(v.contiguous(), torch.sigmoid(z), state)
+        h = Interpolate.apply(v.contiguous(), torch.sigmoid(z), state)  # type: ignore[no-untyped-call]
         return self.out(h * nn.functional.silu(gate)), h[-1]
 
 
@@ -349,7 +352,7 @@ class BandSplitRNN(nn.Module):
         spectrum = torch.fft.rfft(frames)
         masks, per_band, full = self.masks(spectrum, per_band, full)
         pieces = torch.fft.irfft(spectrum.unsqueeze(1) * masks, n=self.config.stft) * self.window
-        early, late = pieces.split(hop, dim=-1)
+        early, late = pieces.tensor_split(2, dim=-1)
         stems = early + torch.cat((overlap.unsqueeze(3), late[..., :-1, :]), dim=3)
         return rotate(stems.flatten(3)), (joined[..., -hop:], per_band, full, late[..., -1, :])
 
@@ -409,6 +412,7 @@ def save(network: BandSplitRNN, folder: Path, half: bool = False, **notes: str) 
     metadata = {"format": FORMAT, "config": json.dumps(asdict(network.config)), **notes}
     path, fresh = folder / "model.safetensors", folder / ".model.safetensors.part"
     save_file(tensors, str(fresh), metadata=metadata)
+    fresh.chmod(0o644)
     fresh.replace(path)
     return path
 

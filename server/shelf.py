@@ -37,7 +37,7 @@ class Shelf:
         self.registry = registry
         self._engine = engine
         self._loading: dict[tuple[str, tuple[str, ...] | None], asyncio.Task[Loaded]] = {}
-        self._fetching: dict[str, asyncio.Task[None]] = {}
+        self._fetching: dict[str, asyncio.Task[object]] = {}
         self._fetched: dict[str, tuple[int, int]] = {}
 
     async def get(self, name: str, outputs: Sequence[str] | None = None) -> Loaded:

@@ -46,9 +46,7 @@ def promised(framing: Framing, rate: int, cost: Callable[[int], float]) -> float
     return framing.latency / rate + MARGIN * cost(framing.window)
 
 
-def choose(
-    windows: Sequence[int], rate: int, cost: Callable[[int], float], latency: float | None = None
-) -> Framing:
+def choose(windows: Sequence[int], rate: int, cost: Callable[[int], float], latency: float | None = None) -> Framing:
     """The framing with the longest of `windows` (samples) that keeps `latency` (s), else `TARGET` or the nearest to it.
 
     Room that the asked latency leaves goes to lookahead first (quality), then to the hop (fewer runs).
@@ -59,7 +57,9 @@ def choose(
     """
     tightest = [framing for window in windows if (framing := _tightest(window, rate, cost(window)))]
     if not tightest:
-        raise TooSlow(f"a window of {windows[-1] / rate:.1f} s takes {cost(windows[-1]):.1f} s here: too slow to be live")
+        raise TooSlow(
+            f"a window of {windows[-1] / rate:.1f} s takes {cost(windows[-1]):.1f} s here: too slow to be live"
+        )
     smallest = min(promised(framing, rate, cost) for framing in tightest)
     if latency is not None and latency < smallest:
         raise Impossible(latency, smallest)
@@ -70,7 +70,11 @@ def choose(
 
 def _tightest(window: int, rate: int, seconds: float) -> Framing | None:
     """The least latency of this window, or None where the machine cannot keep up with it at all."""
-    hop, fade, lookahead = round(max(seconds / UTILISATION, HOP[0]) * rate), round(FADE * rate), round(LOOKAHEAD[0] * rate)
+    hop, fade, lookahead = (
+        round(max(seconds / UTILISATION, HOP[0]) * rate),
+        round(FADE * rate),
+        round(LOOKAHEAD[0] * rate),
+    )
     keeps_up = window - hop - fade - lookahead >= window // CONTEXT
     return frame(window, hop, lookahead, fade) if keeps_up else None
 
@@ -84,4 +88,3 @@ def _stretched(framing: Framing, rate: int, spare: int, asked: bool) -> Framing:
     longest = HOP[1] if asked else HOP[1] / 2
     more = min(max(round(longest * rate) - framing.hop, 0), spare - more, room - more)
     return replace(framing, hop=framing.hop + more, context=framing.context - more)
-

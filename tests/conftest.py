@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+# Small models on a busy machine: a second thread that waits for its turn costs more than it brings.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("PYANNOTE_METRICS_ENABLED", "0")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 

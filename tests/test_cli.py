@@ -98,11 +98,22 @@ def host(checkpoint: Path) -> Iterator[str]:
 def test_through_a_server_it_is_the_same(host: str, song: Path, checkpoint: Path, tmp_path: Path) -> None:
     assert rivulet("separate", song, "-m", checkpoint, "-o", tmp_path / "here", "--float32").exit_code == 0
     there = rivulet(
-        "separate", song, "-m", "tiny", "-o", tmp_path / "there", "--float32", "--server", f"ws://{host}", "--no-progress"
+        "separate",
+        song,
+        "-m",
+        "tiny",
+        "-o",
+        tmp_path / "there",
+        "--float32",
+        "--server",
+        f"ws://{host}",
+        "--no-progress",
     )
     assert there.exit_code == 0, there.output
     for path in (tmp_path / "here").iterdir():
-        np.testing.assert_allclose(soundfile.read(path)[0], soundfile.read(tmp_path / "there" / path.name)[0], atol=1e-5)
+        np.testing.assert_allclose(
+            soundfile.read(path)[0], soundfile.read(tmp_path / "there" / path.name)[0], atol=1e-5
+        )
 
 
 @pytest.mark.parametrize(

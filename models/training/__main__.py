@@ -27,6 +27,7 @@ def options(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=6)
     parser.add_argument("--seconds", type=float, default=4.0, help="length of a segment")
     parser.add_argument("--rate", type=float, default=2e-3, help="peak learning rate")
+    parser.add_argument("--ordered", type=float, default=0, help="minutes of fixed output order, for speech")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--every", type=float, default=240, help="seconds between validations")
     parser.add_argument("--seed", type=int, default=0)
@@ -48,7 +49,14 @@ def main(words: list[str] | None = None) -> None:
     torch.set_flush_denormal(True)
     device = chosen.device if chosen.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
     config: Config = {"speech": SPEECH, "music": MUSIC}[chosen.model]
-    plan = Plan(minutes=chosen.minutes, batch=chosen.batch, rate=chosen.rate, every=chosen.every, seed=chosen.seed)
+    plan = Plan(
+        minutes=chosen.minutes,
+        batch=chosen.batch,
+        rate=chosen.rate,
+        ordered=chosen.ordered,
+        every=chosen.every,
+        seed=chosen.seed,
+    )
     run = Run(config, plan, chosen.out or Path("runs") / chosen.model, device)
     if chosen.resume:
         run.resume()

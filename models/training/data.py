@@ -73,6 +73,11 @@ def read_audio(path: Path, rate: int, channels: int) -> NDArray[np.float32]:
     return np.ascontiguousarray(pcm.T)
 
 
+def floats(pcm: Samples, gain: float = 1.0) -> NDArray[np.float32]:
+    """16-bit samples of full scale `gain` as numbers."""
+    return np.asarray(pcm, np.float32) * np.float32(gain / 32768)
+
+
 def held_out(kind: str, names: set[str]) -> set[str]:
     """Which of these speakers or songs are for validation."""
     written = set(json.loads((Path(__file__).parent / "split.json").read_text())[kind]["validation"])
@@ -203,3 +208,18 @@ def music_bank(data: Path, cache: Path) -> tuple[list[Track], list[Track]]:
         raise FileNotFoundError(f"{data}: got no song, expected manifest.json or <song>/vocals.wav, drums.wav, ...")
     out = held_out("music", songs)
     return [t for t in found if t.song not in out], [t for t in found if t.song in out]
+
+
+def song_excerpt(data: Path, song: str, start_s: float, seconds: float, rate: int) -> dict[str, NDArray[np.float32]]:
+    """Stems `[2, T]` of one stretch of one song of the manifest; only the clips that fall into it are decoded."""
+    length = int(seconds * rate)
+    out = {stem: np.zeros((2, length), np.float32) for stem in STEMS}
+    for item in manifest(data):
+        shift = item.get("song_start_s", 0.0) - start_s
+        if item.get("song") == song and item["role"].startswith("stem_") and -item["duration_s"] < shift < seconds:
+            pcm = read_audio(data / item["file"], rate, 2)
+            at = round(shift * rate)
+            pcm, at = pcm[:, max(0, -at) :], max(0, at)
+            pcm = pcm[:, : length - at]
+            out[item["role"].removeprefix("stem_").replace("fx", "other")][:, at : at + pcm.shape[1]] += pcm
+    return out

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from models.bsrnn import BandSplitSeparator, load
-from models.training.data import STEMS, SpeechBank, music_bank, speech_bank
+from models.training.data import STEMS, SpeechBank, floats, music_bank, speech_bank
 from models.training.mixing import decibels, rms
 
 Audio = NDArray[np.float32]
@@ -51,11 +51,11 @@ def song_figures(model: BandSplitSeparator, data: Path, cache: Path) -> Figures:
     _, held = music_bank(data, cache)
     rows: Figures = []
     for song in sorted({track.song for track in held}):
-        found = {t.stem: t.pcm[:].astype(np.float32) * (t.gain / 32768) for t in held if t.song == song}
+        found = {t.stem: floats(t.pcm, t.gain) for t in held if t.song == song}
         length = max(pcm.shape[1] for pcm in found.values())
         target = np.stack([found.get(stem, np.zeros((2, length), np.float32)) for stem in STEMS])
         mixture = target.sum(0)
-        scale = 0.5 / max(1e-3, float(np.abs(mixture).max()))
+        scale = np.float32(0.5 / max(1e-3, float(np.abs(mixture).max())))
         target, mixture = target * scale, mixture * scale
         order = [model.spec.sources.index(stem) for stem in STEMS]
         estimate = streamed(model, mixture)[order]
@@ -84,7 +84,7 @@ def utterances(bank: SpeechBank, rng: np.random.Generator, count: int, length: i
     for index in chosen:
         clip = bank.validation[int(index)]
         start = clip.start + int(rng.integers(max(1, clip.length - length)))
-        pcm = bank.pcm[start : start + min(length, clip.length)].astype(np.float32) / 32768
+        pcm = floats(bank.pcm[start : start + min(length, clip.length)])
         out.append(np.pad(pcm, (0, length - len(pcm))) / max(1e-3, rms(pcm)))
     return out
 
@@ -144,11 +144,11 @@ def main(words: list[str] | None = None) -> None:
     torch.set_num_threads(1)
     model = load(chosen.model)
     measure = speech_figures if model.spec.interchangeable else song_figures
-    found = {"figures": measure(model, chosen.data, chosen.cache), "speed": speed(model)}
-    for row in [*found["figures"], found["speed"]]:
+    figures, pace = measure(model, chosen.data, chosen.cache), speed(model)
+    for row in [*figures, pace]:
         print("  ".join(f"{k} {v:.2f}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()))
     if chosen.json:
-        chosen.json.write_text(json.dumps(found, indent=1) + "\n")
+        chosen.json.write_text(json.dumps({"figures": figures, "speed": pace}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -36,6 +36,9 @@ class Plan:
         warmup: steps of linear rise.
         decay: of the averaged weights, a step, once there have been many.
         clip: largest norm of the gradient.
+        ordered: minutes in which interchangeable outputs keep the order of the targets; then the best order counts.
+            With the best order from the start, both outputs long stay alike: neither order is better, so that
+            gradients of one step undo those of another.
         every: seconds between validations, checkpoints and exports.
         seed: of the mixtures; step k draws from the generator (seed, k), so that a resumed run sees the same data.
     """
@@ -46,13 +49,14 @@ class Plan:
     warmup: int = 100
     decay: float = 0.998
     clip: float = 5.0
+    ordered: float = 0.0
     every: float = 240.0
     seed: int = 0
 
 
-def loss_of(config: Config, estimate: Tensor, target: Tensor, mixture: Tensor) -> Tensor:
-    """Mean loss in dB of a batch."""
-    if config.interchangeable:
+def loss_of(config: Config, estimate: Tensor, target: Tensor, mixture: Tensor, ordered: bool = False) -> Tensor:
+    """Mean loss in dB of a batch; in the best order where outputs are interchangeable, unless `ordered`."""
+    if config.interchangeable and not ordered:
         return permutation_invariant(estimate, target, mixture)[0].mean()
     return stems_loss(estimate, target, mixture).mean()
 
@@ -86,9 +90,10 @@ class Run:
         rate = learning_rate(self.plan, self.step, self.elapsed)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        loss = loss_of(self.config, self.network(mixture), target, mixture)
+        ordered = self.elapsed < 60 * self.plan.ordered
+        loss = loss_of(self.config, self.network(mixture), target, mixture, ordered)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         norm = float(torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.plan.clip))
         if math.isfinite(norm):
             self.optimizer.step()

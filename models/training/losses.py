@@ -5,9 +5,10 @@ Both losses are a floored signal-to-noise ratio. For an estimate e of a target s
     loss(e, s) = 10 log10( |e - s|^2 + floor * r ) - 10 log10( r ),   r = |s|^2, or |x|^2 where s is silent,
 
 so that a source already at 20 dB (floor 1e-2) stops pulling, and a silent target asks for an output far below the
-mixture. A lower floor lets silent targets rule: the gradient of the logarithm is largest at |e|^2 = floor * r, where it is
-1/sqrt(floor) times that of an unseparated pair (S. Wisdom et al., "Unsupervised Sound Separation Using Mixture Invariant Training", 2020, eq. 3;
-arXiv:2006.12701). Unlike SI-SDR (J. Le Roux et al., 2019, arXiv:1811.02508) it also teaches the level.
+mixture (S. Wisdom et al., "Unsupervised Sound Separation Using Mixture Invariant Training", 2020, eq. 3;
+arXiv:2006.12701). A lower floor lets silent targets rule: the gradient of the logarithm is largest at |e|^2 = floor * r,
+where it is some 1/sqrt(floor) times that of a pair not yet separated. Unlike SI-SDR (J. Le Roux et al., 2019,
+arXiv:1811.02508) this loss also teaches the level.
 """
 
 from __future__ import annotations

@@ -143,7 +143,9 @@ def parts_by_midi(rng: Generator, piece: Piece) -> dict[str, Audio]:
     return {"bass": bass, "drums": drums, "other": other}
 
 
-def parts_by_samples(rng: Generator, piece: Piece, data: Path, items: list[dict[str, Any]]) -> dict[str, dict[str, Audio]]:
+def parts_by_samples(
+    rng: Generator, piece: Piece, data: Path, items: list[dict[str, Any]]
+) -> dict[str, dict[str, Audio]]:
     """Kind -> stem -> sound, from recorded notes, waves and one-shots."""
     of = {role: [i for i in items if i["role"] == role] for role in {i["role"] for i in items}}
     cycles = read_audio(data / of["single_cycle_waves"][0]["file"], RATE, 1)[0]
@@ -170,7 +172,20 @@ def parts_by_samples(rng: Generator, piece: Piece, data: Path, items: list[dict[
 
 def loops(data: Path, items: list[dict[str, Any]], folder: Path) -> None:
     """Recorded drum loops and phrases, repeated to ten seconds and more."""
-    drums = ("amen", "break", "compus", "industrial", "perc", "tabla", "mika", "garzul", "beat", "drum", "hat", "rhythm")
+    drums = (
+        "amen",
+        "break",
+        "compus",
+        "industrial",
+        "perc",
+        "tabla",
+        "mika",
+        "garzul",
+        "beat",
+        "drum",
+        "hat",
+        "rhythm",
+    )
     for item in items:
         name = Path(item["file"]).stem
         rhythmic = item["role"] in ("loop", "one_shot_loop") and any(word in name for word in drums)

@@ -69,8 +69,8 @@ def compose(rng: Generator, seconds: float = 30) -> Piece:
     for bar, root in enumerate(roots):
         for index, at in enumerate(stabs):
             length = ((stabs[index + 1] if index + 1 < len(stabs) else 4) - at) * beat * 0.95
-            for step in (0, 2, 4) + ((6,) if rng.random() < 0.3 else ()):
-                chords.append(Note((4 * bar + at) * beat, length, pitch(root + step, 4), velocity()))
+            steps = (0, 2, 4, 6) if rng.random() < 0.3 else (0, 2, 4)
+            chords += [Note((4 * bar + at) * beat, length, pitch(root + step, 4), velocity()) for step in steps]
     return Piece(tuple(bass), tuple(drum_notes(rng, beat, bars)), tuple(chords), tuple(melody))
 
 

@@ -79,11 +79,11 @@ def place(rng: Generator, pcm: Audio, bank: SpeechBank, doubled: Audio | None) -
     wet = np.stack([pcm, pcm])
     if doubled is not None and len(doubled):
         other = np.resize(doubled, len(pcm)) * decibels(rng.uniform(-9, -2))
-        wet = wet + np.stack([other, np.roll(other, int(rng.integers(300, 900)))])
+        wet += np.stack([other, np.roll(other, int(rng.integers(300, 900)))])
     if bank.rooms and rng.random() < 0.6:
         share = decibels(rng.uniform(-12, -3))
         rooms = [bank.rooms[rng.integers(len(bank.rooms))] for _ in range(2)]
-        wet = wet + share * np.stack([fftconvolve(side, r)[: len(pcm)] for side, r in zip(wet, rooms, strict=True)])
+        wet += share * np.stack([fftconvolve(side, r)[: len(pcm)] for side, r in zip(wet, rooms, strict=True)])
     return np.asarray(wet, np.float32)
 
 

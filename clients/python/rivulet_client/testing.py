@@ -158,23 +158,29 @@ class _Session:
 
     async def read(self) -> None:
         try:
-            if self.behaviour.complain:
-                body = {"type": "error", "code": "not_finite", "message": "got nan at sample 0", "fatal": False}
-                await self.say(body)
-            async for message in self.socket:
-                if isinstance(message, bytes):
-                    self.hear(message)
-                    await self.tell(self.behaviour.hold + self.behaviour.tick)
-                elif (body := json.loads(message))["type"] == "mark":
-                    self.marks.append((self.heard, body["id"]))
-                elif body["type"] == "gains":
-                    self.gains.update(body["gains"])
-                else:
-                    await self.tell(1)
-                    await self.say({"type": "done", "samples": self.heard + self.behaviour.miscount})
-                    break
-        finally:
+            await self.listen()
+        except Exception:
             await self.queue.put(None)
+            raise
+        await self.queue.put(None)  # not in a `finally`: cancelled, nobody takes from the queue any more
+
+    async def listen(self) -> None:
+        if self.behaviour.complain:
+            body = {"type": "error", "code": "not_finite", "message": "got nan at sample 0", "fatal": False}
+            await self.say(body)
+        async for message in self.socket:
+            if isinstance(message, bytes):
+                self.hear(message)
+                await self.tell(self.behaviour.hold + self.behaviour.tick)
+            elif (body := json.loads(message))["type"] == "mark":
+                self.marks.append((self.heard, body["id"]))
+                await self.come_by()
+            elif body["type"] == "gains":
+                self.gains.update(body["gains"])
+            else:
+                await self.tell(1)
+                await self.say({"type": "done", "samples": self.heard + self.behaviour.miscount})
+                return
 
     def hear(self, data: bytes) -> None:
         flat = np.frombuffer(data, "<f4" if self.floats else "<i2").reshape(-1, self.start["channels"]).T
@@ -195,7 +201,6 @@ class _Session:
             self.jump = self.behaviour.gap
             await self.between(self.told - audio.shape[1])
         self.audio = self.audio[:, at:]
-        await self.come_by()
 
     async def between(self, before: int) -> None:
         await self.come_by()

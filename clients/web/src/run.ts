@@ -30,6 +30,7 @@ export class Run {
   stats: Stats | null = null;
   drained = false; // all stems are here
   failed = false; // no more will come
+  toEar: number | null = null; // live: seconds from capture to ear with the output device's delay, when last something played
   private early: Chunk[] = []; // stems that came while the worklet was loading
   private paused = false;
   private gains: number[] | null = null;
@@ -73,12 +74,6 @@ export class Run {
     this.source.close();
     this.session.close();
     this.player?.close();
-  }
-
-  /** Seconds from the capture of the sample that is heard now to now, with the device's own delay; live only. */
-  get toEar(): number | null {
-    const born = this.source.live && this.report?.phase === "playing" ? this.latency.timeOf(this.report.position) : null;
-    return born === null ? null : this.context.currentTime - born + (this.context.outputLatency || 0);
   }
 
   // Captured samples are dated by the audio clock, which stands still while the context is suspended; a file's are not.
@@ -136,6 +131,8 @@ export class Run {
 
   private progress(report: Report): void {
     this.report = report;
+    const born = this.source.live && report.phase === "playing" ? this.latency.timeOf(report.position) : null;
+    if (born !== null) this.toEar = this.now - born + (this.context.outputLatency || 0);
     this.latency.forget(report.position);
     this.on.report(report);
     this.pump();

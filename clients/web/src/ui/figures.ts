@@ -25,7 +25,7 @@ export function figures(app: App): Figure[] {
     {
       name: live ? "Microphone to stems" : "Arrival lag",
       value: seconds(run?.latency.median),
-      note: `${live ? "capture of a sample to its arrival here" : "sending a sample to the arrival of its stems"}${run?.latency.worst == null ? "" : `; worst ${seconds(run.latency.worst)}`}`,
+      note: `${live ? "capture of a sample to its arrival here" : "sending to arrival; a song is sent faster than it plays, so it queues"}${run?.latency.worst == null ? "" : `; worst ${seconds(run.latency.worst)}`}`,
     },
   ];
   if (live) list.push({ name: "Microphone to ear", value: seconds(run?.toEar), note: "with the buffer and the output device" });

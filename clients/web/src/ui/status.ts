@@ -13,8 +13,11 @@ export function status(app: App): string {
     case "connecting":
       return "Connecting…";
     case "playing":
-      if (app.run?.report == null || waiting) return app.purpose === "file" ? "Buffering…" : "Waiting for the first stems…";
-      if (app.purpose === "file") return app.run.drained ? "Playing; all stems are here." : "Playing.";
+      if (app.purpose === "file") {
+        if (app.run?.report == null || waiting) return "Buffering…";
+        return app.run.drained ? "Playing; all stems are here." : "Playing.";
+      }
+      if (!app.run?.report?.position) return "Waiting for the first stems…";
       return app.listening
         ? "Listening to the microphone."
         : "The microphone is live and silent here: put on headphones, then press Listen. Loudspeakers would feed back.";
