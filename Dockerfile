@@ -1,5 +1,5 @@
-# CPU image: `docker build -t rivulet .`
-# CUDA image: `docker build -t rivulet:cuda --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu126 .`
+# `docker build -t rivulet .` takes torch as the default index has it, which on x86-64 Linux runs on the CPU and on CUDA.
+# A smaller image for the CPU alone, or another CUDA: `--build-arg TORCH_INDEX=URL`, one of PyTorch's own wheel indexes.
 # Weights other than the embedded ones are mounted, not baked: -v models:/models -e RIVULET_CACHE=/models
 FROM node:22-bookworm-slim AS page
 WORKDIR /page/clients/web
@@ -10,12 +10,12 @@ COPY tests/golden_wire.json /page/tests/golden_wire.json
 RUN npm run build
 
 FROM python:3.11-slim-bookworm
-ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+ARG TORCH_INDEX=
 RUN useradd --create-home --uid 10001 rivulet && mkdir /models && chown rivulet /models
 WORKDIR /app
 COPY constraints.txt pyproject.toml README.md ./
 COPY clients/python clients/python
-RUN pip install --no-cache-dir torch==2.13.0 --index-url ${TORCH_INDEX}
+RUN pip install --no-cache-dir torch==2.13.0 ${TORCH_INDEX:+--index-url ${TORCH_INDEX}}
 COPY streaming streaming
 COPY models models
 COPY server server

@@ -16,6 +16,7 @@ from server.session import fit
 from server.shelf import Loaded
 from streaming import mix, pipeline
 from streaming.framing import Array, Framing
+from streaming.wire import ClientError
 
 
 def framing(separator: Separator) -> Framing:
@@ -37,12 +38,15 @@ def live_framing(separator: Separator, latency_ms: float) -> Framing:
     """How a server on this machine would cut a live stream of this latency, to hear what that costs in quality.
 
     Raises:
-        ClientError: a latency that is not possible here.
+        ValueError: a latency that is not possible here.
     """
     spec = separator.spec
     windows = (spec.windows[0], spec.windows[-1]) if spec.windows else (spec.framing.window,)
     model = Loaded(separator, windows, tuple(_seconds(separator, window) for window in windows))
-    return promise(model, spec.rate, latency_ms / 1000).plan.framing
+    try:
+        return promise(model, spec.rate, latency_ms / 1000).plan.framing
+    except ClientError as error:
+        raise ValueError(error.message) from None
 
 
 def real_time_factor(separator: Separator) -> float:

@@ -124,6 +124,7 @@ def test_through_a_server_it_is_the_same(host: str, song: Path, checkpoint: Path
         (["separate", "SONG", "-m", "nope"], "got model 'nope', which is neither a path nor one of music, speech"),
         (["separate", "SONG", "-m", __file__], "expected a folder with model.safetensors"),
         (["separate", "SONG", "--stems", "piano"], "got stem 'piano', this model has"),
+        (["separate", "SONG", "--latency", "1"], "got latency_ms 1, the smallest possible here for music is"),
         (["separate", "SONG", "--stems", "bass", "--two-stems", "bass"], "expected one of them"),
         (["separate", "SONG", "--server", "ws://127.0.0.1:9"], "127.0.0.1:9"),
         (["serve", "--model", "mine"], "got --model 'mine', expected NAME=PATH"),
