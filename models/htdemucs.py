@@ -92,11 +92,22 @@ def catalogue() -> list[Listing]:
             channels=2,
             licence=LICENCE,
             files=tuple(file for file, _ in model.files),
-            present=all(weights.find(file, FOLDER) for file, _ in model.files),
+            present=present(name),
             selective=model.weights is not None,
         )
         for name, model in PUBLISHED.items()
     ]
+
+
+def present(name: str, sources: Sequence[str] | None = None) -> bool:
+    """Whether the files of a published model are here, or those that these sources need.
+
+    Raises:
+        ValueError: an unknown source.
+    """
+    model = PUBLISHED[name]
+    needed = _needed(_plan(model.sources, sources), model.weights, len(model.files))
+    return all(weights.find(model.files[index][0], FOLDER) for index in needed)
 
 
 def describe(path: Path, name: str | None = None) -> Listing:

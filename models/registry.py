@@ -27,7 +27,7 @@ class Entry:
     Attributes:
         sources, rate, channels, licence, interchangeable: as in `Spec`, known without loading.
         load: the separator, for these outputs or for all; only a `selective` model does less work for fewer.
-        present: whether the weights are on this machine.
+        present: whether the weights for these outputs, or for all, are on this machine.
         fetch: gets them, where they can be had.
     """
 
@@ -39,8 +39,8 @@ class Entry:
     load: Callable[[Sequence[str] | None], Separator]
     interchangeable: bool = False
     selective: bool = False
-    present: Callable[[], bool] = lambda: True
-    fetch: Callable[[Progress], object] | None = None
+    present: Callable[[Sequence[str] | None], bool] = lambda _: True
+    fetch: Callable[[Progress, Sequence[str] | None], object] | None = None
 
 
 Registry = Mapping[str, Entry]
@@ -85,7 +85,7 @@ def from_path(name: str, path: Path) -> Entry:
     """
     if (path / "model.safetensors").is_file():
         return _bsrnn(name, path)
-    if path.suffix == ".th" or (path.is_dir() and any(path.glob("*.th"))):
+    if path.suffix in (".th", ".yaml") or (path.is_dir() and any(path.glob("*.th"))):
         return _demucs_folder(name, path)
     if path.suffix in (".pth", ".pt", ".bin") and path.is_file():
         return _convtasnet(name, path)
@@ -108,17 +108,13 @@ def _bsrnn(name: str, folder: Path) -> Entry:
 
 
 def _demucs() -> list[Entry]:
-    """The published ones; whether they are here is asked anew each time, since `fetch` changes it."""
     from models import htdemucs
-
-    def present(name: str) -> bool:
-        return any(listing.present for listing in htdemucs.catalogue() if listing.name == name)
 
     return [
         _listed(
             listing,
             partial(htdemucs.load, listing.name),
-            partial(present, listing.name),
+            partial(htdemucs.present, listing.name),
             partial(htdemucs.fetch, listing.name),
         )
         for listing in htdemucs.catalogue()
@@ -128,14 +124,14 @@ def _demucs() -> list[Entry]:
 def _demucs_folder(name: str, path: Path) -> Entry:
     from models import htdemucs
 
-    return _listed(htdemucs.describe(path, name), partial(htdemucs.load, path, name=name), lambda: True, None)
+    return _listed(htdemucs.describe(path, name), partial(htdemucs.load, path, name=name), lambda _: True, None)
 
 
 def _listed(
     listing: htdemucs.Listing,
     load: Callable[[Sequence[str] | None], Separator],
-    present: Callable[[], bool],
-    fetch: Callable[[Progress], object] | None,
+    present: Callable[[Sequence[str] | None], bool],
+    fetch: Callable[[Progress, Sequence[str] | None], object] | None,
 ) -> Entry:
     return Entry(
         name=listing.name,

@@ -120,7 +120,7 @@ def _describe(entry: Entry, shelf: Shelf) -> Model:
         rate=entry.rate,
         channels=entry.channels,
         licence=entry.licence,
-        present=entry.present(),
+        present=entry.present(None),
         interchangeable=entry.interchangeable,
         latency_ms=latency,
         default_for=defaults.get(entry.name, []),

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from tqdm import tqdm
 
-from models import registry
+from models import registry, weights
 from models.separator import Separator
 from server import files, offline, remote
 from streaming.framing import Array
@@ -115,23 +115,18 @@ def separate(
 def _loaded(model: str, names: list[str] | None) -> Separator:
     """The model of this name or path, fetched first where that is needed."""
     entry = registry.find(registry.build(), model)
-    if not entry.present():
-        _fetch(entry)
+    if not entry.present(names):
+        _fetch(entry, names)
     return entry.load(names)
 
 
-def _fetch(entry: registry.Entry) -> None:
+def _fetch(entry: registry.Entry, names: Sequence[str] | None = None) -> None:
     if entry.fetch is None:
         raise ValueError(
             f"the weights of {entry.name} are not on this machine, and there is nowhere to fetch them from"
         )
-    with tqdm(desc=entry.name, unit="B", unit_scale=True) as bar:
-
-        def step(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        entry.fetch(step)
+    with weights.bar(entry.name) as step:
+        entry.fetch(step, names)
 
 
 async def _write(
@@ -163,7 +158,7 @@ def _bar(source: files.Source, progress: bool) -> tqdm[None]:
 def list_models() -> None:
     """Every model: what it gives, and whether it is here."""
     for entry in registry.build().values():
-        here = "here" if entry.present() else "to be fetched"
+        here = "here" if entry.present(None) else "to be fetched"
         channels = "stereo" if entry.channels == 2 else "mono"
         typer.echo(
             f"{entry.name:14} {entry.rate:6} Hz {channels:7} {here:14} {', '.join(entry.sources)}  [{entry.licence}]"
@@ -175,7 +170,7 @@ def pull(name: str) -> None:
     """Fetch the weights of a model, once."""
     try:
         entry = registry.find(registry.build(), name)
-        if not entry.present():
+        if not entry.present(None):
             _fetch(entry)
     except (ValueError, OSError, RuntimeError) as error:
         raise _fail(error) from None
@@ -188,7 +183,7 @@ def verify(name: Annotated[str | None, typer.Argument()] = None) -> None:
     entries = registry.build()
     try:
         for entry in [registry.find(entries, name)] if name else entries.values():
-            if entry.present():
+            if entry.present(None):
                 spec = entry.load(None).spec
                 typer.echo(f"{entry.name}: {', '.join(spec.sources)} at {spec.rate} Hz")
             elif name:
@@ -222,7 +217,7 @@ def doctor() -> None:
             typer.echo(f"{package} not installed")
     entries = registry.build()
     for entry in entries.values():
-        typer.echo(f"model {entry.name}: {'here' if entry.present() else f'rivulet models pull {entry.name}'}")
+        typer.echo(f"model {entry.name}: {'here' if entry.present(None) else f'rivulet models pull {entry.name}'}")
     for name in ("music", "speech"):
         if name in entries:
             cost = offline.real_time_factor(entries[name].load(None))

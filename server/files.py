@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,21 +20,27 @@ from streaming.framing import Array
 
 @dataclass(frozen=True)
 class Source:
-    """An opened recording: `rate` Hz, 1 or 2 `channels` (more are mixed down), about `samples` long (0: not known)."""
+    """An opened recording: `rate` Hz, 1 or 2 `channels` (more are mixed down), about `samples` long (0: not known).
+
+    `trimmed`: it ends at `samples` though the decoder gives more. Vorbis says so in its last page's position, and FFmpeg
+    gives the whole of a last packet that lies beyond it.
+    """
 
     rate: int
     channels: int
     samples: int
     container: Any
+    trimmed: bool = False
 
     def chunks(self) -> Iterator[Array]:
         """All of it, `[channels, T]` float32, frame by frame."""
         resampler = av.AudioResampler(format="fltp", layout="stereo" if self.channels == 2 else "mono", rate=self.rate)
-        for frame in self.container.decode(audio=0):
+        left = self.samples if self.trimmed else None
+        for frame in chain(self.container.decode(audio=0), [None]):
             for part in resampler.resample(frame):
-                yield np.ascontiguousarray(part.to_ndarray(), np.float32)
-        for part in resampler.resample(None):
-            yield np.ascontiguousarray(part.to_ndarray(), np.float32)
+                pcm = np.ascontiguousarray(part.to_ndarray()[:, :left], np.float32)
+                left = None if left is None else left - pcm.shape[1]
+                yield pcm
 
 
 def read(path: str) -> Source:
@@ -50,7 +57,8 @@ def read(path: str) -> Source:
         raise ValueError(f"got {path}, which holds no audio")
     stream = container.streams.audio[0]
     seconds = float(stream.duration * stream.time_base) if stream.duration else (container.duration or 0) / 1e6
-    return Source(stream.rate, min(stream.channels, 2), round(seconds * stream.rate), container)
+    trimmed = stream.codec_context.name == "vorbis" and bool(stream.duration)
+    return Source(stream.rate, min(stream.channels, 2), round(seconds * stream.rate), container, trimmed)
 
 
 class Stems:

@@ -50,9 +50,12 @@ class Shelf:
         entry = self.registry.get(name)
         if entry is None:
             raise ClientError("unknown_model", f"got model {name!r}, this server has {', '.join(self.registry)}")
-        if not entry.present():
-            self._fetch(entry)
         key = (name, tuple(sorted(outputs)) if outputs and entry.selective else None)
+        try:
+            if not entry.present(key[1]):
+                self._fetch(entry, key[1])
+        except ValueError as error:
+            raise ClientError("bad_message", str(error)) from None
         task = self._loading.get(key)
         if task is None or (task.done() and (task.cancelled() or task.exception())):
             task = self._loading[key] = asyncio.create_task(self._load(entry, key[1]))
@@ -61,7 +64,7 @@ class Shelf:
         except ValueError as error:
             raise ClientError("bad_message", str(error)) from error
 
-    def _fetch(self, entry: Entry) -> None:
+    def _fetch(self, entry: Entry, outputs: tuple[str, ...] | None) -> None:
         """Start getting the weights, or say how far that is. Always raises: nobody's start waits for a download."""
         fetch = entry.fetch
         if fetch is None:
@@ -76,7 +79,7 @@ class Shelf:
             def progress(done: int, total: int) -> None:
                 self._fetched[entry.name] = (done, total)
 
-            self._fetching[entry.name] = asyncio.create_task(self._engine.load(lambda: fetch(progress)))
+            self._fetching[entry.name] = asyncio.create_task(self._engine.load(lambda: fetch(progress, outputs)))
         done, total = self._fetched.get(entry.name, (0, 0))
         so_far = f"{done >> 20} of {total >> 20} MB" if total else "just begun"
         raise ClientError("model_unavailable", f"the weights of {entry.name} are being fetched ({so_far}): try again")

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from models.convtasnet import parse, shapes
+from models.convtasnet_file import parse, shapes
 
 TINY = {"n_filters": 24, "bn_chan": 12, "hid_chan": 20, "skip_chan": 16, "n_blocks": 3, "n_repeats": 2}
 

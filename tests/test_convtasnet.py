@@ -361,10 +361,15 @@ def test_keys_that_do_not_fit_are_all_named(tmp_path: Path) -> None:
         load(edit(path, state_dict=[1]))
 
 
-def test_cgln_of_an_unknown_version_is_not_guessed(tmp_path: Path) -> None:
-    path = make_checkpoint(tmp_path / "c.pth", infos={"license": "MIT"}, norm_type="cgLN")
-    with pytest.raises(ValueError, match=r"changed in 0\.6\.1.*asteroid_version"):
-        load(path)
+def test_cgln_of_an_unknown_version_is_taken_for_the_installed_one_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    unknown = load(make_checkpoint(tmp_path / "c.pth", infos={"license": "MIT"}, norm_type="cgLN"))
+    assert "taken for 0.5.2" in caplog.text
+    infos = {"license": "MIT", "software_versions": {"asteroid_version": "0.5.2"}}
+    known = load(make_checkpoint(tmp_path / "d.pth", infos=infos, norm_type="cgLN"))
+    noise = np.random.default_rng(0).standard_normal((1, 1, unknown.spec.framing.window)).astype(np.float32)
+    np.testing.assert_array_equal(unknown.run(noise, [unknown.start()])[0], known.run(noise, [known.start()])[0])
 
 
 class Harm:

@@ -6,6 +6,7 @@ Writes `FOLDER/spectrogram.png`: the mixture, then each output above the source 
 from __future__ import annotations
 
 import argparse
+import io
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ def level(pcm: Audio, size: int) -> NDArray[np.float64]:
 def draw(path: Path, panels: list[tuple[str, Audio]], rate: int, top_hz: float) -> None:
     """One column of spectrograms on one scale of colour."""
     import matplotlib
+    from PIL import Image
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
@@ -38,15 +40,18 @@ def draw(path: Path, panels: list[tuple[str, Audio]], rate: int, top_hz: float) 
     for axis, (title, pcm) in zip(axes[:, 0], panels, strict=True):
         extent = (0.0, pcm.shape[1] / rate, 0.0, rate / 2000)
         picture = level(pcm, size)
-        axis.imshow(picture, origin="lower", aspect="auto", extent=extent, vmin=loudest - 70, vmax=loudest, cmap="magma")
+        scale = {"vmin": loudest - 70, "vmax": loudest, "cmap": "magma"}
+        axis.imshow(picture, origin="lower", aspect="auto", extent=extent, **scale)
         axis.set_ylim(0, top_hz / 1000)
         axis.set_ylabel("kHz", fontsize=6)
         axis.tick_params(labelsize=6)
         axis.set_title(title, fontsize=7, loc="left", pad=2)
     axes[-1, 0].set_xlabel("s", fontsize=6)
     figure.tight_layout(pad=0.4)
-    figure.savefig(path, dpi=80, pil_kwargs={"optimize": True})
+    whole = io.BytesIO()
+    figure.savefig(whole, dpi=80)
     pyplot.close(figure)
+    Image.open(whole).convert("RGB").quantize(48).save(path, optimize=True)
 
 
 def main(words: list[str] | None = None) -> None:
