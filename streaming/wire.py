@@ -29,6 +29,7 @@ HEADER = struct.Struct("<BBBBIQ")
 FLOAT = 1
 FORMATS: dict[str, np.dtype[Any]] = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}
 RATES = (8_000, 192_000)
+LOUDEST = 1024.0  # of f32le, full scale at 1: what is beyond is not sound, as integers sent for floats are not
 MAX_MESSAGE = 1 << 20  # bytes; 1.3 s of 192 kHz stereo f32
 
 CLOSE_CODES = {
@@ -241,11 +242,12 @@ def pcm(data: bytes, format: str, channels: int) -> Array:
 
 
 def finite(samples: Array, position: int) -> tuple[Array, ClientError | None]:
-    """`[C, T]` with every NaN and Inf made silence, and the error that says where the first one was.
+    """`[C, T]` with every NaN, Inf and value beyond `LOUDEST` made silence, and the error that says where the first one was.
 
-    Not fatal: one bad sample must not end a meeting. Not passed on: it would stay in a model's state for ever.
+    Not fatal: one bad sample must not end a meeting. Not passed on: it would stay in a model's state for ever, and so would
+    what a model makes of 1e30, which is finite until it is squared.
     """
-    bad = ~np.isfinite(samples)
+    bad = ~(np.abs(samples) <= LOUDEST)
     if not bad.any():
         return samples, None
     index, channel = np.argwhere(bad.T)[0]

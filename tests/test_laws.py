@@ -12,7 +12,7 @@ from oracle import whole
 
 from models import toys
 from models.separator import Separator
-from streaming import cut
+from streaming import cut, wire
 from streaming.framing import Framing
 from streaming.pipeline import Plan
 
@@ -156,12 +156,18 @@ def test_law_5_a_state_is_a_value(name: str) -> None:
 
 
 @every_model
-@pytest.mark.parametrize("kind", ["silence", "dc", "full", "denormal"])
+@pytest.mark.parametrize("kind", ["silence", "dc", "full", "denormal", "loudest"])
 def test_finite_input_gives_finite_output(name: str, kind: str) -> None:
     separator = zoo.load(name)
     spec = separator.spec
     square = np.sign(np.sin(np.arange(2 * spec.framing.window) / 20))
-    level = {"silence": 0.0 * square, "dc": 0 * square + 1, "full": square, "denormal": 1e-40 * square}[kind]
+    level = {
+        "silence": 0.0 * square,
+        "dc": 0 * square + 1,
+        "full": square,
+        "denormal": 1e-40 * square,
+        "loudest": wire.LOUDEST * square,
+    }[kind]
     got = streams.stems(streams.run(separator, [np.repeat(level[None], spec.channels, 0).astype(np.float32)]))
     assert np.isfinite(got).all()
     # Windowed Demucs normalises each window by its own level and has biases: it makes a little of nothing.

@@ -104,13 +104,13 @@ def test_a_message_that_is_too_large_is_refused() -> None:
 
 def test_what_is_not_finite_is_silenced_and_said_where() -> None:
     pcm = np.ones((2, 8), np.float32)
-    pcm[1, 3], pcm[0, 5] = np.nan, np.inf
+    pcm[1, 3], pcm[0, 5], pcm[0, 6] = np.nan, np.inf, -3e38
     clean, error = wire.finite(pcm, position=100)
     assert error is not None
     assert not error.fatal
-    assert "got nan at sample 103, channel 1 (2 such values in this message)" in error.message
+    assert "got nan at sample 103, channel 1 (3 such values in this message)" in error.message
     assert np.isfinite(clean).all()
-    assert clean.sum() == 14
+    assert clean.sum() == 13
     assert wire.finite(clean, 0)[1] is None
 
 
