@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -15,8 +16,10 @@ from pydantic import BaseModel
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from models.registry import Entry, Registry, build
+from server import gstreamer
 from server.config import Settings
 from server.engine import Engine
+from server.gstreamer import GstDemucsTransport
 from server.metrics import Metrics
 from server.promise import promise, smallest
 from server.session import serve
@@ -24,11 +27,12 @@ from server.shelf import Shelf
 from server.websocket import WebSocketTransport
 from streaming import wire
 
+log = logging.getLogger(__name__)
 NO_PAGE = "<h1>Rivulet</h1><p>The page is not built: run <code>make web</code>. The API is described at <a href=/docs>/docs</a>."
 
 
 class Latency(BaseModel):
-    """What a session at the model's own rate is promised when it asks for nothing, and the least that it may ask for."""
+    """ms: what a session at the model's own rate is promised when it asks for nothing, and the least that it may ask for."""
 
     default: float
     min: float
@@ -54,15 +58,21 @@ def create(settings: Settings, registry: Registry | None = None) -> FastAPI:
     metrics = Metrics()
     engine = Engine(metrics.ran)
     shelf = Shelf(registry if registry is not None else build(settings.models), engine)
-    ready = asyncio.Event()
+    state = {"status": "loading"}
+    if missing := set(settings.preload) - set(shelf.registry):
+        engine.close()
+        raise ValueError(f"got preload {min(missing)!r}, this server has {', '.join(shelf.registry)}")
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async def prepare() -> None:
-            for name in settings.preload:
-                if name in shelf.registry:
+            try:
+                for name in settings.preload:
                     await shelf.get(name)
-            ready.set()
+                state["status"] = "ready"
+            except Exception as error:
+                log.exception("preloading failed")
+                state["status"] = f"failed: {error}"
 
         tasks = [asyncio.create_task(prepare()), asyncio.create_task(_watch_loop(metrics))]
         yield
@@ -80,8 +90,8 @@ def create(settings: Settings, registry: Registry | None = None) -> FastAPI:
 
     @app.get("/readyz")
     async def readyz(response: Response) -> dict[str, str]:
-        response.status_code = 200 if ready.is_set() else 503
-        return {"status": "ready" if ready.is_set() else "loading"}
+        response.status_code = 200 if state["status"] == "ready" else 503
+        return state
 
     @app.get("/metrics", response_class=Response)
     async def scrape() -> Response:
@@ -93,8 +103,16 @@ def create(settings: Settings, registry: Registry | None = None) -> FastAPI:
 
     @app.websocket("/v1/stream")
     async def stream(websocket: WebSocket) -> None:
-        transport = WebSocketTransport(websocket)
-        await transport.accept(wire.PROTOCOL)
+        await _run(WebSocketTransport(websocket), wire.PROTOCOL)
+
+    # The stock GStreamer element takes any path of the server's address.
+    @app.websocket("/gst-demucs")
+    @app.websocket("/")
+    async def gst_demucs(websocket: WebSocket) -> None:
+        await _run(GstDemucsTransport(websocket), gstreamer.PROTOCOL)
+
+    async def _run(transport: WebSocketTransport, subprotocol: str) -> None:
+        await transport.accept(subprotocol)
         code = wire.CLOSE_CODES["internal"]
         try:
             code = await serve(transport, shelf, engine, settings, metrics)
@@ -111,7 +129,10 @@ def create(settings: Settings, registry: Registry | None = None) -> FastAPI:
 def _describe(entry: Entry, shelf: Shelf) -> Model:
     latency = None
     for model in shelf.loaded(entry.name):
-        default, least = promise(model, entry.rate).seconds, smallest(model, entry.rate)
+        try:
+            default, least = promise(model, entry.rate).seconds, smallest(model, entry.rate)
+        except wire.ClientError:  # too slow to be live here
+            continue
         latency = Latency(default=round(default * 1000, 1), min=round(least * 1000, 1))
     defaults: Mapping[str, list[str]] = {"music": ["file"], "speech": ["microphone"]}
     return Model(
