@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from models.registry import Entry, Registry, build
 from server import gstreamer
 from server.config import Settings
+from server.drain import Drain
 from server.engine import Engine
 from server.gstreamer import GstDemucsTransport
 from server.metrics import Metrics
@@ -58,6 +59,7 @@ def create(settings: Settings, registry: Registry | None = None) -> FastAPI:
     metrics = Metrics()
     engine = Engine(metrics.ran)
     shelf = Shelf(registry if registry is not None else build(settings.models), engine)
+    drain = Drain(settings.drain_s)
     state = {"status": "loading"}
     if missing := set(settings.preload) - set(shelf.registry):
         engine.close()
@@ -82,7 +84,7 @@ def create(settings: Settings, registry: Registry | None = None) -> FastAPI:
 
     app = FastAPI(title="Rivulet", summary="Real-time streaming source separation", lifespan=lifespan)
     app.add_middleware(Isolated)
-    app.state.engine, app.state.shelf, app.state.metrics = engine, shelf, metrics
+    app.state.engine, app.state.shelf, app.state.metrics, app.state.drain = engine, shelf, metrics, drain
 
     @app.get("/livez")
     async def livez() -> dict[str, str]:
@@ -90,8 +92,9 @@ def create(settings: Settings, registry: Registry | None = None) -> FastAPI:
 
     @app.get("/readyz")
     async def readyz(response: Response) -> dict[str, str]:
-        response.status_code = 200 if state["status"] == "ready" else 503
-        return state
+        status = "draining" if drain.begun else state["status"]
+        response.status_code = 200 if status == "ready" else 503
+        return {"status": status}
 
     @app.get("/metrics", response_class=Response)
     async def scrape() -> Response:
@@ -115,7 +118,7 @@ def create(settings: Settings, registry: Registry | None = None) -> FastAPI:
         await transport.accept(subprotocol)
         code = wire.CLOSE_CODES["internal"]
         try:
-            code = await serve(transport, shelf, engine, settings, metrics)
+            code = await serve(transport, shelf, engine, settings, metrics, drain)
         finally:
             await transport.close(code)
 

@@ -47,6 +47,7 @@ def serve(
 
     from server.app import create
     from server.config import Settings
+    from server.drain import DrainingServer
     from server.websocket import listen
 
     try:
@@ -67,7 +68,7 @@ def serve(
         log_level=log_level,
         access_log=False,
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    DrainingServer(config, application.state.drain).run(sockets=[listener])
 
 
 def _named_paths(pairs: Sequence[str]) -> dict[str, Path]:

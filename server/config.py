@@ -17,6 +17,7 @@ class Settings(BaseSettings):
         max_sessions: more are refused with `capacity`.
         idle_timeout_s: a session from which nothing comes for so long is closed.
         send_timeout_s: a client that does not read for so long is closed.
+        drain_s: at SIGTERM, how long those inside have to finish.
         page: the built web page.
     """
 
@@ -29,4 +30,5 @@ class Settings(BaseSettings):
     max_sessions: int = 64
     idle_timeout_s: float = 60.0
     send_timeout_s: float = 10.0
+    drain_s: float = 30.0
     page: Path = Path(__file__).parent.parent / "clients" / "web" / "dist"

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from server.config import Settings
+from server.drain import Drain
 from server.engine import Engine
 from server.inbox import Inbox
 from server.metrics import Metrics, Window
@@ -41,15 +42,20 @@ class Transport(Protocol):
         ...
 
 
-async def serve(transport: Transport, shelf: Shelf, engine: Engine, settings: Settings, metrics: Metrics) -> int:
+async def serve(
+    transport: Transport, shelf: Shelf, engine: Engine, settings: Settings, metrics: Metrics, drain: Drain
+) -> int:
     """One session, to its end. Returns the code to close with."""
     try:
+        drain.check()
         start = await _start(transport, settings)
         if metrics.open >= settings.max_sessions:
             raise ClientError("capacity", f"all {settings.max_sessions} sessions are taken: try again later")
         with metrics.session(start.model):  # counted while it loads: the door must not let in more than the house holds
             model = await shelf.get(start.model, start.stems)
-            await Session(transport, start, model, engine, settings, metrics).run()
+            session = Session(transport, start, model, engine, settings, metrics)
+            with drain.session(session.send):
+                await session.run()
         return metrics.closed("done", 1000)
     except Gone:
         return metrics.closed("gone", 1001)
@@ -139,7 +145,7 @@ class Session:
 
     async def run(self) -> None:
         """Raises Gone, ClientError, or what the model raised."""
-        await self._send(self._ready())
+        await self.send(self._ready())
         listening, telling = asyncio.create_task(self._listen()), asyncio.create_task(self._separate())
         try:
             await asyncio.wait((listening, telling), return_when=asyncio.FIRST_COMPLETED)
@@ -188,7 +194,7 @@ class Session:
         if self.start.format == "f32le":
             pcm, error = wire.finite(pcm, self.heard)
             if error:
-                await self._send(wire.Error(error.code, error.message, error.fatal))
+                await self.send(wire.Error(error.code, error.message, error.fatal))
         if pcm.shape[1]:
             self.heard += pcm.shape[1]
             self.arrivals.append((self.heard, time.monotonic()))
@@ -211,10 +217,10 @@ class Session:
             await self._tell_chunk(chunk)
             if time.monotonic() >= stats_at:
                 stats_at += STATS_EVERY
-                await self._send(self._stats())
+                await self.send(self._stats())
         await self._echo_marks()
-        await self._send(self._stats())
-        await self._send(wire.Done(self.told))
+        await self.send(self._stats())
+        await self.send(wire.Done(self.told))
 
     async def _infer(self, pcm: Array, state: Any) -> tuple[Array, Any]:
         result = await self.engine.infer(self.separator, pcm, state, time.monotonic() + self.deadline_s)
@@ -224,7 +230,7 @@ class Session:
 
     async def _tell_chunk(self, chunk: Chunk) -> None:
         self.fader, stems = self.fader.apply(chunk.stems)
-        await self._send(wire.pack(replace(chunk, stems=fit(stems, self.channels)), self.start.format))
+        await self.send(wire.pack(replace(chunk, stems=fit(stems, self.channels)), self.start.format))
         self.told = chunk.start + chunk.stems.shape[-1]
         arrived = 0.0
         while self.arrivals and self.arrivals[0][0] <= self.told:
@@ -238,7 +244,7 @@ class Session:
     async def _echo_marks(self) -> None:
         while self.marks and self.marks[0][0] <= self.told:
             sample, id = self.marks.popleft()
-            await self._send(wire.Mark(id, sample))
+            await self.send(wire.Mark(id, sample))
 
     def _stats(self) -> wire.Stats:
         def ms(values: Window, percent: float) -> float:
@@ -248,7 +254,7 @@ class Session:
             self.heard, self.told, ms(self.lag, 50), ms(self.compute, 50), ms(self.compute, 95), ms(self.queue, 95)
         )
 
-    async def _send(self, message: wire.FromServer | bytes) -> None:
+    async def send(self, message: wire.FromServer | bytes) -> None:
         """Bounded in time: a client that does not read holds up only itself, and not for ever."""
         try:
             async with asyncio.timeout(self.settings.send_timeout_s):

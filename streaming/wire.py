@@ -42,6 +42,7 @@ CLOSE_CODES = {
     "bad_audio": 4422,  # bytes that are not a whole number of frames
     "latency": 4425,  # asked for a latency that this machine cannot keep
     "model_unavailable": 4503,  # the weights are not here and could not be fetched
+    "draining": 1012,
     "capacity": 1013,
     "internal": 1011,
 }
@@ -108,6 +109,11 @@ class Stats:
 
 
 @dataclass(frozen=True)
+class Draining:
+    deadline_ms: int
+
+
+@dataclass(frozen=True)
 class Error:
     code: str
     message: str
@@ -120,7 +126,7 @@ class Done:
 
 
 FromClient = Start | Mark | Gains | End
-FromServer = Ready | Mark | Stats | Error | Done
+FromServer = Ready | Mark | Stats | Draining | Error | Done
 _CLIENT: dict[str, type[FromClient]] = {"start": Start, "mark": Mark, "gains": Gains, "end": End}
 
 

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import socket
 import struct
+import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
+import psutil
 import uvicorn
 import websockets
 from websockets.asyncio.client import ClientConnection
@@ -53,6 +60,31 @@ def running(models: Mapping[str, registry.Entry] | None = None, **settings: Any)
     finally:
         server.should_exit = True
         thread.join(20)
+
+
+@contextmanager
+def process(*options: str, **environment: str) -> Iterator[tuple[str, psutil.Process]]:
+    """`rivulet serve` as a user starts it, ready, in a process of its own; `host:port` and the process."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "server", "serve", "--port", str(port), "--log-level", "warning", *options]
+    started = psutil.Popen(command, cwd=Path(__file__).parent.parent, env={**os.environ, **environment})
+    try:
+        for _ in range(600):
+            try:
+                if httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200:
+                    break
+            except httpx.TransportError:
+                assert started.is_running()
+            time.sleep(0.2)
+        else:
+            raise AssertionError("the server is not ready after two minutes")
+        yield f"127.0.0.1:{port}", started
+    finally:
+        if started.is_running():
+            started.terminate()
+        started.wait(40)
 
 
 def connect(host: str, **more: Any) -> Any:

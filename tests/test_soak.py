@@ -4,17 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
-import httpx
 import numpy as np
-import psutil
 import pytest
 import serving
 import zoo
@@ -23,36 +14,12 @@ pytestmark = pytest.mark.slow
 END = json.dumps({"type": "end"})
 
 
-@contextmanager
-def server(*options: str) -> Iterator[tuple[str, psutil.Process]]:
-    """`rivulet serve` as a user starts it, and its process."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "server", "serve", "--port", str(port), "--log-level", "warning", *options]
-    process = subprocess.Popen(command, cwd=Path(__file__).parent.parent)
-    try:
-        for _ in range(600):
-            try:
-                if httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200:
-                    break
-            except httpx.TransportError:
-                pass
-            time.sleep(0.2)
-        else:
-            raise AssertionError("the server is not ready after two minutes")
-        yield f"127.0.0.1:{port}", psutil.Process(process.pid)
-    finally:
-        process.terminate()
-        process.wait(20)
-
-
 @pytest.mark.parametrize("minutes", [30])
 async def test_memory_is_flat_over_half_an_hour_of_speech(minutes: int) -> None:
     """As fast as the machine goes. The second half may not hold more than the first but for noise."""
     second = zoo.audio(1, 16_000).T.astype("<f4").tobytes()
     held: list[float] = []
-    with server("--preload", "speech") as (host, process):
+    with serving.process("--preload", "speech") as (host, process):
         async with serving.connect(host) as peer:
             await peer.send(serving.start("speech"))
 
@@ -102,7 +69,7 @@ async def test_fifty_sessions_of_speech_half_of_them_killed_the_others_as_if_alo
             assert texts[-1] == {"type": "done", "samples": 4 * 16_000}
             return stems
 
-    with server("--preload", "speech") as (host, process):
+    with serving.process("--preload", "speech") as (host, process):
         together = await asyncio.gather(*(one(host, index, doomed.get(index)) for index in range(50)))
         worst = 0.0
         for index in range(50):
