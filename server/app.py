@@ -21,9 +21,10 @@ from server.config import Settings
 from server.drain import Drain
 from server.engine import Engine
 from server.gstreamer import GstDemucsTransport
+from server.hexjson import HexTransport
 from server.metrics import Metrics
 from server.promise import promise, smallest
-from server.session import serve
+from server.session import House, serve
 from server.shelf import Shelf
 from server.websocket import WebSocketTransport
 from streaming import wire
@@ -60,6 +61,7 @@ def create(settings: Settings, registry: Registry | None = None) -> FastAPI:
     engine = Engine(metrics.ran)
     shelf = Shelf(registry if registry is not None else build(settings.models), engine)
     drain = Drain(settings.drain_s)
+    house = House(engine, shelf, settings, metrics, drain)
     state = {"status": "loading"}
     if missing := set(settings.preload) - set(shelf.registry):
         engine.close()
@@ -84,7 +86,7 @@ def create(settings: Settings, registry: Registry | None = None) -> FastAPI:
 
     app = FastAPI(title="Rivulet", summary="Real-time streaming source separation", lifespan=lifespan)
     app.add_middleware(Isolated)
-    app.state.engine, app.state.shelf, app.state.metrics, app.state.drain = engine, shelf, metrics, drain
+    app.state.house = house
 
     @app.get("/livez")
     async def livez() -> dict[str, str]:
@@ -114,11 +116,15 @@ def create(settings: Settings, registry: Registry | None = None) -> FastAPI:
     async def gst_demucs(websocket: WebSocket) -> None:
         await _run(GstDemucsTransport(websocket), gstreamer.PROTOCOL)
 
+    @app.websocket("/separate")
+    async def hex_lines(websocket: WebSocket) -> None:
+        await _run(HexTransport(websocket), "")
+
     async def _run(transport: WebSocketTransport, subprotocol: str) -> None:
         await transport.accept(subprotocol)
         code = wire.CLOSE_CODES["internal"]
         try:
-            code = await serve(transport, shelf, engine, settings, metrics, drain)
+            code = await serve(transport, house)
         finally:
             await transport.close(code)
 

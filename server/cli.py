@@ -68,7 +68,7 @@ def serve(
         log_level=log_level,
         access_log=False,
     )
-    DrainingServer(config, application.state.drain).run(sockets=[listener])
+    DrainingServer(config, application.state.house.drain).run(sockets=[listener])
 
 
 def _named_paths(pairs: Sequence[str]) -> dict[str, Path]:

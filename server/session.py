@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import time
 from collections import deque
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -42,19 +42,29 @@ class Transport(Protocol):
         ...
 
 
-async def serve(
-    transport: Transport, shelf: Shelf, engine: Engine, settings: Settings, metrics: Metrics, drain: Drain
-) -> int:
+@dataclass(frozen=True)
+class House:
+    """What all sessions of a process share."""
+
+    engine: Engine
+    shelf: Shelf
+    settings: Settings
+    metrics: Metrics
+    drain: Drain
+
+
+async def serve(transport: Transport, house: House) -> int:
     """One session, to its end. Returns the code to close with."""
+    settings, metrics = house.settings, house.metrics
     try:
-        drain.check()
+        house.drain.check()
         start = await _start(transport, settings)
         if metrics.open >= settings.max_sessions:
             raise ClientError("capacity", f"all {settings.max_sessions} sessions are taken: try again later")
         with metrics.session(start.model):  # counted while it loads: the door must not let in more than the house holds
-            model = await shelf.get(start.model, start.stems)
-            session = Session(transport, start, model, engine, settings, metrics)
-            with drain.session(session.send):
+            model = await house.shelf.get(start.model, start.stems)
+            session = Session(transport, start, model, house)
+            with house.drain.session(session.send):
                 await session.run()
         return metrics.closed("done", 1000)
     except Gone:
@@ -105,17 +115,9 @@ async def _tell(transport: Transport, error: ClientError, settings: Settings) ->
 class Session:
     """A started session: one task listens, one tells; either's end ends both."""
 
-    def __init__(
-        self,
-        transport: Transport,
-        start: wire.Start,
-        model: Loaded,
-        engine: Engine,
-        settings: Settings,
-        metrics: Metrics,
-    ) -> None:
-        self.transport, self.start, self.engine = transport, start, engine
-        self.settings, self.metrics = settings, metrics
+    def __init__(self, transport: Transport, start: wire.Start, model: Loaded, house: House) -> None:
+        self.transport, self.start = transport, start
+        self.engine, self.settings, self.metrics = house.engine, house.settings, house.metrics
         self.separator = model.separator
         spec = self.separator.spec
         budget = None if start.latency_ms is None else start.latency_ms / 1000
