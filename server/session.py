@@ -61,6 +61,7 @@ async def serve(transport: Transport, house: House) -> int:
         start = await _start(transport, settings)
         if metrics.open >= settings.max_sessions:
             raise ClientError("capacity", f"all {settings.max_sessions} sessions are taken: try again later")
+        house.shelf.entry(start.model)  # refused before it is a label of metrics: wrong names have no end
         with metrics.session(start.model):  # counted while it loads: the door must not let in more than the house holds
             model = await house.shelf.get(start.model, start.stems)
             session = Session(transport, start, model, house)

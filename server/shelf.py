@@ -40,6 +40,12 @@ class Shelf:
         self._fetching: dict[str, asyncio.Task[object]] = {}
         self._fetched: dict[str, tuple[int, int]] = {}
 
+    def entry(self, name: str) -> Entry:
+        """What the registry says of this name. Raises ClientError: `unknown_model`."""
+        if name not in self.registry:
+            raise ClientError("unknown_model", f"got model {name!r}, this server has {', '.join(self.registry)}")
+        return self.registry[name]
+
     async def get(self, name: str, outputs: Sequence[str] | None = None) -> Loaded:
         """The model of this name; a `selective` one loaded for just these outputs.
 
@@ -47,9 +53,7 @@ class Shelf:
             ClientError: `unknown_model`; `model_unavailable` while or because its weights are not here; `bad_message`
                 for an output that it does not have.
         """
-        entry = self.registry.get(name)
-        if entry is None:
-            raise ClientError("unknown_model", f"got model {name!r}, this server has {', '.join(self.registry)}")
+        entry = self.entry(name)
         key = (name, tuple(sorted(outputs)) if outputs and entry.selective else None)
         try:
             if not entry.present(key[1]):
