@@ -24,6 +24,7 @@ from streaming.join import Chunk
 from streaming.wire import ClientError
 
 STATS_EVERY = 1.0  # s
+MOST_MARKS = 1000  # that may wait in one session
 
 
 class Gone(Exception):
@@ -181,6 +182,8 @@ class Session:
                 await self._hear(message)
                 continue
             match wire.decode(message):
+                case wire.Mark() if len(self.marks) >= MOST_MARKS:
+                    raise ClientError("bad_message", f"got a mark while {MOST_MARKS} wait for their audio")
                 case wire.Mark(id):
                     self.marks.append((self.heard, id))
                     await self._echo_marks()
