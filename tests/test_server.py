@@ -146,6 +146,11 @@ async def test_nan_is_told_where_and_not_passed_on(host: str) -> None:
         ([start("toy-split"), '{"type":"gains","gains":{"low":1}}'], "bad_message", "this session has no mix"),
         ([start("toy-split", output="mix"), '{"type":"gains","gains":{"low":9}}'], "bad_message", "expected 0 to 4"),
         (
+            [start("toy-long"), bytes(4), *['{"type":"mark","id":"x"}'] * 1001],
+            "bad_message",
+            "got a mark while 1000 wait for their audio",
+        ),
+        (
             [start("toy-delay", latency_ms=5)],
             "latency",
             "got latency_ms 5, the smallest possible here for toy-delay is",
