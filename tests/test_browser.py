@@ -310,9 +310,12 @@ def test_a_muted_stem_is_gone_and_the_others_are_untouched(takes: list[Take]) ->
 
 @pytest.mark.skipif(not TRAINED, reason="no trained model for music is embedded")
 def test_muting_takes_the_true_singer_away(takes: list[Take]) -> None:
-    """The page, the server and the model together: fails when the model does not find the voice."""
-    before, after = (share(take.heard, take.vocals) for take in takes)
-    assert abs(after) < 0.5 * before, f"of the true vocals {before:.2f} was heard, and {after:.2f} when muted"
+    """The page, the server and the model together: with Vocals muted the true accompaniment is nearer than the song is.
+
+    By how much is the model's affair, and stands in its card; here a model that does not find the voice at all fails.
+    """
+    up, muted = (snr(take.heard, take.mixture - take.vocals) for take in takes)
+    assert muted > up + 1, f"to the accompaniment {up:.1f} dB, and {muted:.1f} dB with vocals muted"
 
 
 def test_a_long_song_is_read_only_so_far_ahead_and_a_pause_stops_it(page: Any, tmp_path: Path) -> None:
