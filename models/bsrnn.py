@@ -9,7 +9,7 @@ What differs from the paper, and why:
 
 - The RNN that bands share is a gated linear recurrence (QRNN with a kernel of one, Bradbury et al. 2017,
   arXiv:1611.01576; also "minGRU", arXiv:2410.01201): its gates see the input only, so that all products over time are
-  one, and what remains step by step is one interpolation. It trains several times faster on a CPU than an LSTM.
+  one, and what remains step by step is one interpolation: less work than an LSTM or a GRU, above all in training.
 - Across the bands stands one narrow full-band recurrence over time (every band gives `narrow` numbers; K*narrow -> G ->
   K*narrow) in place of a bidirectional RNN over the bands. Frame by frame that is one step instead of 2K, which is what
   makes it cheap in a stream.

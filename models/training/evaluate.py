@@ -5,7 +5,7 @@ loaded from its exported file and run through `run` with carried state, in piece
 
 Music: each held-out song, put together from its stems; only seconds in which at least two stems sound count (where one
 sounds alone, the mixture is already right). Speech: pairs of held-out speakers at unequal levels, fully and half
-overlapping, and lone speakers. All in SI-SDR, dB.
+overlapping, and lone speakers; pitches are alike within 0.4 octaves. All in SI-SDR, dB.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from models.bsrnn import BandSplitSeparator, load
 from models.training.data import STEMS, SpeechBank, floats, music_bank, speech_bank
-from models.training.mixing import decibels, rms
+from models.training.mixing import decibels, rms, typical_pitch
 
 Audio = NDArray[np.float32]
 Figures = list[dict[str, Any]]
@@ -94,7 +94,7 @@ def speech_figures(model: BandSplitSeparator, data: Path, cache: Path, pairs: in
     bank, length = speech_bank(data, cache), 8 * 16000
     rows: Figures = []
     for name, shift in (("full overlap", 0), ("half overlap", length // 3)):
-        before, after = [], []
+        before, after, near = [], [], []
         for number in range(pairs):
             rng = np.random.default_rng((99, number))
             one, two = utterances(bank, rng, 2, length - shift)
@@ -104,10 +104,14 @@ def speech_figures(model: BandSplitSeparator, data: Path, cache: Path, pairs: in
             ways = [[si_sdr(estimate[o], target[s]) for s, o in enumerate(order)] for order in ((0, 1), (1, 0))]
             after += max(ways, key=sum)
             before += [si_sdr(mixture, source) for source in target]
-        gain = np.subtract(after, before)
+            apart = np.log2(typical_pitch(one, 16000) / typical_pitch(two, 16000))
+            near += [bool(abs(apart) < 0.4)] * 2
+        gain, like = np.subtract(after, before), np.array(near)
         rows.append({"condition": name, "pairs": pairs, "mixture": float(np.mean(before))}
                     | {"estimate": float(np.mean(after)), "gain": float(gain.mean())}
-                    | {"median_gain": float(np.median(gain)), "worse_than_mixture": float((gain < 0).mean())})  # fmt: skip
+                    | {"median_gain": float(np.median(gain)), "worse_than_mixture": float((gain < 0).mean())}
+                    | {"like_pitch": float(like.mean()), "like_pitch_gain": float(gain[like].mean())}
+                    | {"unlike_pitch_gain": float(gain[~like].mean())})  # fmt: skip
     kept, leak = [], []
     for number in range(len(bank.validation)):
         (voice,) = utterances(bank, np.random.default_rng((98, number)), 1, length)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
-from scipy.signal import fftconvolve, sosfilt
+from scipy.signal import fftconvolve
 
 from models.training.data import BLOCK, STEMS, Clip, SpeechBank, Track, floats
 
@@ -120,25 +120,14 @@ class SpeechMixer:
         return np.stack(mixtures)[:, None].astype(np.float32), np.stack(sources)[:, :, None].astype(np.float32)
 
 
-def peaking(rng: Generator, rate: int) -> Audio:
-    """A random bell of an equaliser, one biquad `[1, 6]` (R. Bristow-Johnson, "Audio EQ Cookbook", peakingEQ)."""
-    gain = decibels(rng.uniform(-9, 9) / 2)
-    angle = 2 * np.pi * 80 * 100 ** rng.random() / rate  # 80 Hz to 8 kHz
-    alpha = np.sin(angle) / (2 * rng.uniform(0.4, 1.5))
-    upper, lower = (1 + alpha * gain, -2 * np.cos(angle), 1 - alpha * gain), 1 + alpha / gain
-    section = np.array([[*upper, lower, -2 * np.cos(angle), 1 - alpha / gain]]) / lower
-    return np.asarray(section, np.float32)
-
-
 class MusicMixer:
     """Four stems, either of one song at one place, or each from anywhere.
 
-    The share of one song is `coherent`. Each stem may be absent; gain, side, polarity, colour and speed (with pitch)
-    vary.
+    The share of one song is `coherent`. Each stem may be absent; gain, side, polarity and speed (with pitch) vary.
     """
 
     def __init__(self, tracks: Sequence[Track], seconds: float, coherent: float = 0.3, rate: int = 44100) -> None:
-        self.length, self.coherent, self.rate = int(seconds * rate), coherent, rate
+        self.length, self.coherent = int(seconds * rate), coherent
         self.by_stem = {stem: [t for t in tracks if t.stem == stem and t.active.any()] for stem in STEMS}
         self.songs: dict[str, dict[str, Track]] = defaultdict(dict)
         for track in tracks:
@@ -148,16 +137,15 @@ class MusicMixer:
         missing = [stem for stem, found in self.by_stem.items() if not found]
         if missing:
             raise ValueError(f"got no track of {missing}, expected some of each of {STEMS}")
+        # Real recordings weigh as much as everything rendered, and every kind as much as the next.
         self.weights = {stem: self.weigh(found) for stem, found in self.by_stem.items()}
 
     @staticmethod
     def weigh(found: Sequence[Track]) -> NDArray[np.float64]:
-        """How often to draw each track: a kind by the root of its seconds (so that twenty seconds are not learned by
-        heart), real songs twice that; within a kind by seconds."""
         kinds: dict[str, float] = defaultdict(float)
         for track in found:
             kinds[track.kind] += float(track.active.sum())
-        weight = np.array([t.active.sum() / kinds[t.kind] ** 0.5 * (2.0 if t.kind == "song" else 1.0) for t in found])
+        weight = np.array([t.active.sum() / kinds[t.kind] * (2.0 if t.kind == "song" else 1.0) for t in found])
         return np.asarray(weight / weight.sum())
 
     def cut(self, track: Track, start: int, speed: float) -> Audio:
@@ -208,8 +196,6 @@ class MusicMixer:
         for row in range(4):
             if rng.random() < 0.5:
                 stems[row] = stems[row, ::-1]
-            if rng.random() < 0.5:
-                stems[row] = sosfilt(peaking(rng, self.rate), stems[row], axis=-1)
             stems[row] *= np.array([[decibels(rng.uniform(-2, 2))], [1]], np.float32)
         return stems * np.float32(decibels(rng.uniform(-32, -12)) / max(1e-4, rms(stems.sum(0))))
 

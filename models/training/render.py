@@ -108,31 +108,15 @@ def wavetable(rng: Generator, cycles: Audio, bass: bool) -> Callable[[Note], Aud
     return sound
 
 
-def thump(rng: Generator) -> Audio:
-    """An electronic bass drum `[2, N]`: a sine that falls to a low pitch, long or short, driven or clean. Without such
-    ones a long low kick is taken for a bass note."""
-    t = np.arange(int(0.9 * RATE)) / RATE
-    low, sweep = rng.uniform(38, 65), rng.uniform(60, 400)
-    fall = rng.uniform(0.008, 0.06)
-    phase = 2 * np.pi * (low * t + sweep * fall * (1 - np.exp(-t / fall)))
-    body = np.sin(phase) * np.exp(-t / rng.uniform(0.06, 0.45))
-    click = rng.standard_normal(len(t)) * np.exp(-t / 0.003) * rng.uniform(0, 0.3)
-    drive = rng.uniform(0.5, 4)
-    pcm = np.tanh(drive * body) / np.tanh(drive) + click
-    return np.asarray(np.stack([pcm, pcm]) * np.minimum(1, (0.9 - t) / 0.05), np.float32)
-
-
-def drum_kit(
-    rng: Generator, data: Path, items: Sequence[dict[str, Any]], kick: Audio | None = None
-) -> Callable[[Note], Audio]:
-    """One-shots chosen for each General MIDI drum by what their names say, or this kick."""
+def drum_kit(rng: Generator, data: Path, items: Sequence[dict[str, Any]]) -> Callable[[Note], Audio]:
+    """One-shots chosen for each General MIDI drum by what their names say."""
     wanted = {
         score.KICK: ("kick", "bd_"), score.SNARE: ("snare", "sn_", "sd_"), score.CLAP: ("clap", "snap", "snare"),
         score.CLOSED: ("hihat", "cymbal_closed", "hat_"), score.OPEN: ("hihat", "cymbal_open", "hat_"),
         score.CRASH: ("splash", "cymbal", "hihat"), score.RIDE: ("cymbal", "hihat"), score.RIM: ("rim", "perc", "snare"),
         score.SHAKER: ("shake", "hat_", "hihat"),
     }  # fmt: skip
-    chosen: dict[int, Audio] = {} if kick is None else {score.KICK: kick}
+    chosen: dict[int, Audio] = {}
 
     def sound(note: Note) -> Audio:
         if note.pitch not in chosen:
@@ -183,7 +167,6 @@ def parts_by_samples(
         "sampled": {"bass": lay(piece.bass, sampler(rng, data, guitar, 0)), "other": lay(piece.chords, keys)},
         "synth": {"bass": lay(piece.bass, wavetable(rng, cycles, True)), "other": synth},
         "shots": {"drums": lay(piece.drums, drum_kit(rng, data, shots))},
-        "thump": {"drums": lay(piece.drums, drum_kit(rng, data, of["one_shot_drum"], thump(rng)))},
     }
 
 
