@@ -11,7 +11,8 @@ import soundfile
 
 torch = pytest.importorskip("torch")
 
-from models.bsrnn import BandSplitRNN, Config, Interpolate, load  # noqa: E402
+from models.bsrnn import BandSplitRNN, Config, Interpolate, load, save  # noqa: E402
+from models.training.average import average  # noqa: E402
 from models.training.data import STEMS, music_bank, speech_bank  # noqa: E402
 from models.training.loop import Plan, Run, learning_rate, train  # noqa: E402
 from models.training.losses import FLOOR, permutation_invariant, si_sdr, stems_loss  # noqa: E402
@@ -187,3 +188,13 @@ def same(one: BandSplitRNN, other: BandSplitRNN) -> bool:
 def test_resuming_from_nothing_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="nothing to resume"):
         Run(TINY, Plan(minutes=1), tmp_path).resume()
+
+
+def test_the_average_of_two_models_is_their_mean_and_loads(tmp_path: Path) -> None:
+    one, two = (Run(TINY, Plan(minutes=1, seed=seed), tmp_path / str(seed)).network for seed in (1, 2))
+    for name, network in (("a", one), ("b", two)):
+        save(network, tmp_path / name)
+    average([tmp_path / "a", tmp_path / "b"], tmp_path / "mean")
+    mean = load(tmp_path / "mean").network.state_dict()
+    for key, value in one.state_dict().items():
+        assert torch.allclose(mean[key], (value + two.state_dict()[key]) / 2, atol=2e-3), key  # halves on disk
