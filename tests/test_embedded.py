@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 
 from models.bsrnn import BandSplitSeparator, load, save  # noqa: E402
 from models.training.data import song_excerpt  # noqa: E402
-from models.training.evaluate import si_sdr, streamed  # noqa: E402
+from models.training.evaluate import busy_seconds, si_sdr, streamed  # noqa: E402
 
 EMBEDDED = Path(__file__).parent.parent / "models" / "embedded"
 DATA = Path(__file__).parent.parent.parent / "shared" / "data"
@@ -126,14 +126,15 @@ def test_a_checkpoint_that_does_not_fit_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason=f"the recordings are not in {DATA}")
-@pytest.mark.parametrize(
-    ("song", "start", "stems"),
-    [("Caesium", 9.0, ("vocals", "drums", "other")), ("Sodium", 110.0, ("drums", "bass"))],
-)
-def test_held_out_songs_are_better_separated_than_mixed(song: str, start: float, stems: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("song", ["Caesium", "Sodium"])
+def test_held_out_songs_are_better_separated_than_mixed(song: str) -> None:
+    """The card's figures: each whole song, in the seconds in which at least two stems sound, stem by stem."""
     model = load(EMBEDDED / "music")
-    target = song_excerpt(DATA, song, start, 12.0, model.spec.rate)
+    target = song_excerpt(DATA, song, 0.0, 240.0, model.spec.rate)
+    busy = busy_seconds(np.stack(list(target.values())), model.spec.rate)
     mixture = np.sum(list(target.values()), axis=0)
     estimate = dict(zip(model.spec.sources, streamed(model, mixture), strict=True))
-    gains = {stem: si_sdr(estimate[stem], target[stem]) - si_sdr(mixture, target[stem]) for stem in stems}
+    heard = {stem: pcm[:, busy] for stem, pcm in target.items() if np.square(pcm[:, busy]).mean() > 1e-8}
+    gains = {stem: si_sdr(estimate[stem][:, busy], pcm) - si_sdr(mixture[:, busy], pcm) for stem, pcm in heard.items()}
+    assert len(gains) >= 3
     assert min(gains.values()) > 0, gains

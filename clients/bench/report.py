@@ -84,6 +84,7 @@ def plot(path: Path, timelines: Sequence[Timeline], figures: dict[str, Any], war
     often.set(xlabel="latency (ms)", ylabel="chunks", yscale="log")
     if math.isfinite(declared := figures["declared_ms"]):
         over.axhline(declared, color="tab:red", ls="--", label="declared")
+        over.set_ylim(top=max(over.get_ylim()[1], 1.05 * declared))
         often.axvline(declared, color="tab:red", ls="--")
         often.axvline(figures["p99_ms"], color="tab:orange", ls=":") if pooled else None
     if len(timelines) <= 8:
