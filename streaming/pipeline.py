@@ -66,7 +66,8 @@ async def stream(pcm: AsyncIterable[Array], plan: Plan, infer: Infer, state: Any
         # Both conversions round up, so the way back may end a few samples after the timeline does.
         stems = chunk.stems[..., : max(heard - told, 0)]
         told += stems.shape[-1]
-        yield Chunk(chunk.start, stems)
+        if stems.shape[-1]:
+            yield Chunk(chunk.start, stems)
 
 
 async def separate(

@@ -65,5 +65,6 @@ def stems(chunks: Sequence[Chunk]) -> Array:
     told = 0
     for chunk in chunks:
         assert chunk.start == told
+        assert chunk.stems.shape[-1] > 0
         told += chunk.stems.shape[-1]
     return np.concatenate([chunk.stems for chunk in chunks], axis=2)

@@ -25,11 +25,6 @@ def seconds(separator: Separator) -> int:
     return 2 * framing.window + framing.hop // 3 + framing.delay
 
 
-def tolerance(separator: Separator) -> float:
-    """What float32 summation order may change; toys are exact arithmetic but for the cross-fade."""
-    return 1e-5
-
-
 @every_model
 def test_law_1_any_chunking_gives_the_same_samples(name: str) -> None:
     separator = zoo.load(name)
@@ -38,7 +33,7 @@ def test_law_1_any_chunking_gives_the_same_samples(name: str) -> None:
     hop = separator.spec.framing.hop
     for sizes in ([hop], [1, hop - 1, hop + 1, 3, 0, 2 * hop, 7], [max(hop // 3, 1)]):
         got = streams.stems(streams.run(separator, streams.chop(pcm, sizes)))
-        np.testing.assert_allclose(got, expected, atol=tolerance(separator))
+        np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", [*toys.all_toys(), "made-convtasnet"])
@@ -46,7 +41,7 @@ def test_law_1_one_sample_at_a_time(name: str) -> None:
     separator = zoo.load(name)
     pcm = zoo.audio(separator.spec.channels, seconds(separator))
     got = streams.stems(streams.run(separator, streams.chop(pcm, [1])))
-    np.testing.assert_allclose(got, streams.stems(streams.run(separator, [pcm])), atol=tolerance(separator))
+    np.testing.assert_allclose(got, streams.stems(streams.run(separator, [pcm])), atol=1e-5)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
@@ -107,7 +102,7 @@ def test_law_4_a_stateful_model_is_the_same_at_any_multiple_of_its_hop(name: str
     separator = zoo.load(name)
     spec = separator.spec
     if separator.start() is None:
-        return
+        pytest.skip("stateless")
     pcm = zoo.audio(spec.channels, seconds(separator), seed=2)
     larger = Framing(3 * spec.framing.hop, 3 * spec.framing.hop, delay=spec.framing.delay)
     got = streams.stems(streams.run(separator, [pcm], framing=larger))
