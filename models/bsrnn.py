@@ -35,6 +35,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from models.fingerprint import identified
 from models.separator import Spec
 from streaming.framing import Array, Framing
 
@@ -124,6 +125,7 @@ class Config:
         return sum(group.count for group in self.bands)
 
     def spec(self) -> Spec:
+        """Rebuilt from 8 s of a conversation, an output is within -38 dB of one that never stopped; from 3 s of a song, -50."""
         return Spec(
             name=self.name,
             rate=self.rate,
@@ -132,6 +134,7 @@ class Config:
             framing=Framing(window=self.hop, hop=self.hop, delay=self.stft - self.hop),
             interchangeable=self.interchangeable,
             licence=self.licence,
+            memory=(8 if self.interchangeable else 3) * self.rate,
         )
 
 
@@ -377,7 +380,7 @@ class BandSplitSeparator:
 
     def __init__(self, network: BandSplitRNN) -> None:
         self.network = network.eval().requires_grad_(False)
-        self.spec = network.config.spec()
+        self.spec = identified(network.config.spec(), network.state_dict().items())
 
     def start(self) -> Carried:
         first, second, third, fourth = (part[0] for part in self.network.start(1))

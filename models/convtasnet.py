@@ -27,6 +27,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.convtasnet_file import ENCODER_ACT, MASK_ACT, Config, check, parse, read, true_variance
+from models.fingerprint import identified
 from models.separator import Spec
 from streaming.framing import Array, Framing
 
@@ -259,5 +260,6 @@ def load(path: Path, name: str | None = None, hop: int | None = None) -> ConvTas
         framing=Framing(window=hop, hop=hop, delay=config.delay),
         interchangeable=True,
         licence=str(infos.get("license") or infos.get("license_note") or "unknown"),
+        memory=config.memory,
     )
-    return ConvTasNetSeparator(spec, config, found["state_dict"], true)
+    return ConvTasNetSeparator(identified(spec, found["state_dict"].items()), config, found["state_dict"], true)

@@ -55,6 +55,13 @@ class Config:
         """Samples by which the output trails the input; derived in the module's text."""
         return (-(-self.kernel_size // self.stride) - 1) * self.stride
 
+    @property
+    def memory(self) -> int:
+        """The receptive field in samples; where cumulative norms (cgLN) remember everything, at least 8 s."""
+        frames = self.n_repeats * (self.conv_kernel_size - 1) * (2**self.n_blocks - 1)
+        field = frames * self.stride + 2 * self.kernel_size + self.delay
+        return max(field, 8 * self.sample_rate) if self.norm_type == "cgLN" else field
+
 
 def _whole(value: Any, least: int) -> bool:
     return isinstance(value, int | float | np.number) and float(value).is_integer() and bool(value >= least)

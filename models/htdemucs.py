@@ -19,6 +19,7 @@ import numpy as np
 
 from models import demucs_repo, weights
 from models.demucs_repo import STEMS, Bag
+from models.fingerprint import identified
 from models.separator import Spec
 from streaming.choose import frame
 from streaming.framing import Array, Framing
@@ -273,6 +274,7 @@ def _assemble(name: str, bag: Bag, asked: Sequence[str] | None, licence: str, de
     parts = [(model, matrix[index, columns].tolist()) for index, model in zip(wanted, models, strict=True)]
     outputs = [(columns.index(column), without) for column, without in plan]
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    spec = identified(spec, (item for model in models for item in model.state_dict().items()))
     return DemucsSeparator(spec, parts, columns, outputs, (first.nfft, limit), where)
 
 

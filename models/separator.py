@@ -36,6 +36,10 @@ class Spec:
         interchangeable: outputs are speakers without identity, so their order may differ between windows.
         licence: of the weights, as an SPDX identifier or a sentence.
         threads: torch threads that one `run` profits from (0: all of the machine).
+        memory: of a stateful model, the samples of the past, before those that a window tells, that shape what is told
+            (of a recurrent one: enough that more are not heard). A stream that was cut off is rebuilt from so many.
+        version: of the weights, a checksum; empty when unknown.
+        size: of the weights in memory, in bytes.
     """
 
     name: str
@@ -47,10 +51,13 @@ class Spec:
     interchangeable: bool = False
     licence: str = "unknown"
     threads: int = 1
+    memory: int = 0
+    version: str = ""
+    size: int = 0
 
 
 class Separator(Protocol):
-    """A loaded model. One thread at a time calls it."""
+    """A loaded model. Several threads may call it at once."""
 
     spec: Spec
 

@@ -15,8 +15,8 @@ from streaming.framing import Array, Framing
 RATE = 16_000
 
 
-def _spec(name: str, framing: Framing, channels: int = 1, windows: tuple[int, ...] = ()) -> Spec:
-    return Spec(name, RATE, channels, ("low", "high"), framing, windows=windows, licence="Apache-2.0")
+def _spec(name: str, framing: Framing, channels: int = 1, windows: tuple[int, ...] = (), memory: int = 0) -> Spec:
+    return Spec(name, RATE, channels, ("low", "high"), framing, windows=windows, licence="Apache-2.0", memory=memory)
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Split:
 class Delay:
     """A pure delay line: proves that a declared delay is taken off exactly, and that the end is drained."""
 
-    spec: Spec = _spec("toy-delay", Framing(window=128, hop=128, delay=200))
+    spec: Spec = _spec("toy-delay", Framing(window=128, hop=128, delay=200), memory=201)
 
     def start(self) -> Array:
         return np.zeros((self.spec.channels, self.spec.framing.delay), np.float32)
@@ -55,7 +55,7 @@ class Delay:
 class Leaky:
     """One pole, `y[n] = x[n]/16 + y[n-1]*15/16`, and what it leaves: state that a wrong row or a lost window spoils for long."""
 
-    spec: Spec = _spec("toy-leaky", Framing(window=64, hop=64), channels=2)
+    spec: Spec = _spec("toy-leaky", Framing(window=64, hop=64), channels=2, memory=400)
 
     def start(self) -> Array:
         return np.zeros(self.spec.channels, np.float32)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
@@ -17,15 +16,21 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from models.registry import Entry, Registry, build
 from server import gstreamer
+from server.admission import Admission
 from server.config import Settings
 from server.drain import Drain
 from server.engine import Engine
 from server.gstreamer import GstDemucsTransport
 from server.hexjson import HexTransport
+from server.house import House
+from server.limits import Quotas
 from server.metrics import Metrics
 from server.promise import promise, smallest
-from server.session import House, serve
+from server.session import serve
 from server.shelf import Shelf
+from server.signing import Signer
+from server.tickets import Tickets
+from server.watch import Watch, watch_loop
 from server.websocket import WebSocketTransport
 from streaming import wire
 
@@ -54,14 +59,21 @@ class Model(BaseModel):
     default_for: list[str]
 
 
+class Capacity(BaseModel):
+    """Who is inside; how many more of each loaded model would be let in now, if they ask for nothing special; and the
+    predicted shares of the time that lanes, event loop and all cores are busy with those inside."""
+
+    sessions: int
+    files: int
+    free: dict[str, int]
+    utilisation: dict[str, float]
+
+
 def create(settings: Settings, registry: Registry | None = None) -> FastAPI:
     """The application. `registry` replaces the models that the settings name, in tests."""
 
-    metrics = Metrics()
-    engine = Engine(metrics.ran)
-    shelf = Shelf(registry if registry is not None else build(settings.models), engine)
-    drain = Drain(settings.drain_s)
-    house = House(engine, shelf, settings, metrics, drain)
+    house = _house(settings, registry)
+    metrics, engine, shelf, drain = house.metrics, house.engine, house.shelf, house.drain
     state = {"status": "loading"}
     if missing := set(settings.preload) - set(shelf.registry):
         engine.close()
@@ -78,7 +90,8 @@ def create(settings: Settings, registry: Registry | None = None) -> FastAPI:
                 log.exception("preloading failed")
                 state["status"] = f"failed: {error}"
 
-        tasks = [asyncio.create_task(prepare()), asyncio.create_task(_watch_loop(metrics))]
+        work = (prepare(), watch_loop(metrics), house.watch.run(engine))
+        tasks = [asyncio.create_task(one) for one in work]
         yield
         for task in tasks:
             task.cancel()
@@ -100,11 +113,18 @@ def create(settings: Settings, registry: Registry | None = None) -> FastAPI:
 
     @app.get("/metrics", response_class=Response)
     async def scrape() -> Response:
+        _capacity(house)
+        for model in shelf.loaded():
+            metrics.model_bytes.labels(model.name).set(model.separator.spec.size)
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/v1/models")
     async def models() -> list[Model]:
         return [_describe(entry, shelf) for entry in shelf.registry.values()]
+
+    @app.get("/v1/capacity")
+    async def capacity() -> Capacity:
+        return _capacity(house)
 
     @app.websocket("/v1/stream")
     async def stream(websocket: WebSocket) -> None:
@@ -135,6 +155,38 @@ def create(settings: Settings, registry: Registry | None = None) -> FastAPI:
     return app
 
 
+def _house(settings: Settings, registry: Registry | None) -> House:
+    metrics = Metrics()
+    watch = Watch(metrics)
+    engine = Engine(watch.ran)
+    shelf = Shelf(registry if registry is not None else build(settings.models), engine, watch, settings.memory_mb << 20)
+    admission = Admission(
+        watch.load, settings.max_sessions, settings.max_file_sessions, settings.admission == "measured"
+    )
+    tickets = Tickets(Signer(settings.secret.encode()), settings.resume_s)
+    return House(engine, shelf, settings, metrics, watch, admission, tickets, Quotas(), Drain(settings.drain_s))
+
+
+def _capacity(house: House) -> Capacity:
+    """Of the models that are loaded; the others have not been measured."""
+    free: dict[str, int] = {}
+    for model in house.shelf.loaded():
+        try:
+            given = promise(model, model.separator.spec.rate)
+        except wire.ClientError:  # too slow to be live here
+            continue
+        assert given.demand is not None
+        free[model.name] = 0 if house.drain.begun else house.admission.free(given.demand)
+        house.metrics.free.labels(model.name).set(free[model.name])
+    now = house.admission.forecast()
+    return Capacity(
+        sessions=house.admission.inside,
+        files=house.admission.files,
+        free=free,
+        utilisation=dict(now.lanes) | {"loop": now.loop, "machine": now.machine},
+    )
+
+
 def _describe(entry: Entry, shelf: Shelf) -> Model:
     latency = None
     for model in shelf.loaded(entry.name):
@@ -155,14 +207,6 @@ def _describe(entry: Entry, shelf: Shelf) -> Model:
         latency_ms=latency,
         default_for=defaults.get(entry.name, []),
     )
-
-
-async def _watch_loop(metrics: Metrics, every: float = 0.05) -> None:
-    """How late the event loop is, for `/metrics`."""
-    while True:
-        asked = time.monotonic()
-        await asyncio.sleep(every)
-        metrics.loop_lag.observe(max(time.monotonic() - asked - every, 0))
 
 
 class Isolated:

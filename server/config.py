@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -28,7 +29,15 @@ class Settings(BaseSettings):
     models: dict[str, Path] = {}
     preload: tuple[str, ...] = ("music", "speech")
     max_sessions: int = 64
+    admission: Literal["measured", "count"] = "measured"
     idle_timeout_s: float = 60.0
     send_timeout_s: float = 10.0
     drain_s: float = 30.0
+    max_ahead_s: float = 10.0
+    max_messages_per_s: float = 2000.0
+    max_session_s: float = 0
+    max_file_sessions: int = 8
+    resume_s: float = 120.0
+    memory_mb: int = 0
+    secret: str = ""
     page: Path = Path(__file__).parent.parent / "clients" / "web" / "dist"

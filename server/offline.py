@@ -10,28 +10,15 @@ import numpy as np
 
 from models import threads
 from models.separator import Separator
+from server.costs import Costs
 from server.files import Source
 from server.promise import promise
-from server.session import fit
 from server.shelf import Loaded
 from streaming import mix, pipeline
+from streaming.choose import unhurried
 from streaming.framing import Array, Framing
+from streaming.plan import Plan
 from streaming.wire import ClientError
-
-
-def framing(separator: Separator) -> Framing:
-    """How to cut a file: nobody waits, so take few and large windows.
-
-    A stateful model gives the same samples for any multiple of its hop: about a second at a time. A windowed one gets its
-    longest window, an eighth of context on both sides and as much to cross-fade.
-    """
-    spec = separator.spec
-    if not spec.windows:
-        hop = spec.framing.hop * max(1, spec.rate // spec.framing.hop)
-        return Framing(window=hop, hop=hop, delay=spec.framing.delay)
-    window = spec.windows[-1]
-    edge = window // 8
-    return Framing(window, hop=window - 3 * edge, context=edge, lookahead=edge)
 
 
 def live_framing(separator: Separator, latency_ms: float) -> Framing:
@@ -42,7 +29,8 @@ def live_framing(separator: Separator, latency_ms: float) -> Framing:
     """
     spec = separator.spec
     windows = (spec.windows[0], spec.windows[-1]) if spec.windows else (spec.framing.window,)
-    model = Loaded(separator, windows, tuple(_seconds(separator, window) for window in windows))
+    seconds = tuple((_seconds(separator, window),) for window in windows)
+    model = Loaded(spec.name, separator, Costs(windows, ((1,),) * len(windows), seconds))
     try:
         return promise(model, spec.rate, latency_ms / 1000).plan.framing
     except ClientError as error:
@@ -81,19 +69,19 @@ async def separate(
     names = names or spec.sources
     rows = mix.matrix(spec.sources, names)
     channels = min(source.channels, spec.channels)
-    cut = framing(separator) if latency_ms is None else live_framing(separator, latency_ms)
+    cut = live_framing(separator, latency_ms) if latency_ms else unhurried(spec.framing, spec.windows, spec.rate)
     threads.use(spec.threads)
 
     async def heard() -> AsyncIterator[Array]:
         for pcm in source.chunks():
-            yield fit(np.nan_to_num(pcm, nan=0.0, posinf=0.0, neginf=0.0), spec.channels)
+            yield mix.fit(np.nan_to_num(pcm, nan=0.0, posinf=0.0, neginf=0.0), spec.channels)
 
     async def infer(pcm: Array, state: Any) -> tuple[Array, Any]:
         stems, states = separator.run(pcm[None], [state])
         return stems[0], states[0]
 
     yield dict.fromkeys(names, np.zeros((channels, 0), np.float32))
-    plan = pipeline.Plan(source.rate, spec.channels, spec.rate, cut)
+    plan = Plan(source.rate, spec.channels, spec.rate, cut)
     async for chunk in pipeline.stream(heard(), plan, infer, separator.start()):
-        outputs = fit(np.asarray(np.einsum("os,sct->oct", rows, chunk.stems), np.float32), channels)
+        outputs = mix.fit(np.asarray(np.einsum("os,sct->oct", rows, chunk.stems), np.float32), channels)
         yield dict(zip(names, outputs, strict=True))

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
+import math
 import time
 from collections import deque
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
 
+from server.aside import aside
+from server.auth import ANONYMOUS, Identity
 from server.config import Settings
-from server.drain import Drain
-from server.engine import Engine
+from server.house import House, Place, entered
 from server.inbox import Inbox
-from server.metrics import Metrics, Window
-from server.promise import Promise, promise
-from server.shelf import Loaded, Shelf
+from server.metrics import Window
+from server.pace import Arrivals, Budget, Pace
 from streaming import mix, pipeline, wire
+from streaming.entry import kept
 from streaming.framing import Array
 from streaming.join import Chunk
 from streaming.wire import ClientError
@@ -43,55 +46,39 @@ class Transport(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class House:
-    """What all sessions of a process share."""
-
-    engine: Engine
-    shelf: Shelf
-    settings: Settings
-    metrics: Metrics
-    drain: Drain
-
-
-async def serve(transport: Transport, house: House) -> int:
+async def serve(transport: Transport, house: House, identity: Identity = ANONYMOUS) -> int:
     """One session, to its end. Returns the code to close with."""
-    settings, metrics = house.settings, house.metrics
+    metrics, session = house.metrics, None
     try:
         house.drain.check()
-        start = await _start(transport, settings)
-        if metrics.open >= settings.max_sessions:
-            raise ClientError("capacity", f"all {settings.max_sessions} sessions are taken: try again later")
-        house.shelf.entry(start.model)  # refused before it is a label of metrics: wrong names have no end
-        with metrics.session(start.model):  # counted while it loads: the door must not let in more than the house holds
-            model = await house.shelf.get(start.model, start.stems)
-            session = Session(transport, start, model, house)
-            with house.drain.session(session.send):
+        first = await _first(transport, house.settings)
+        async with entered(first, house, identity) as place:
+            session = Session(transport, place, house)
+            with house.drain.session(session.send), session.known():
                 await session.run()
         return metrics.closed("done", 1000)
     except Gone:
         return metrics.closed("gone", 1001)
     except ClientError as error:
-        await _tell(transport, error, settings)
+        if session is None:
+            metrics.refusals.labels(error.code).inc()
+        await _tell(transport, error, house.settings)
         return metrics.closed(error.code, wire.CLOSE_CODES[error.code])
     except Exception:
-        await _tell(
-            transport, ClientError("internal", "the server failed; nothing is wrong with what was sent"), settings
-        )
+        ours = ClientError("internal", "the server failed; nothing is wrong with what was sent")
+        await _tell(transport, ours, house.settings)
         metrics.closed("internal", wire.CLOSE_CODES["internal"])
         raise
 
 
-async def _start(transport: Transport, settings: Settings) -> wire.Start:
+async def _first(transport: Transport, settings: Settings) -> wire.Start | wire.Resume:
     message = await _receive(transport, settings.idle_timeout_s)
     if isinstance(message, bytes):
         raise ClientError("order", f"got {len(message)} bytes of audio before start")
-    start = wire.decode(message)
-    if not isinstance(start, wire.Start):
-        raise ClientError("order", f"got {type(start).__name__.lower()} before start")
-    if start.gains and start.output != "mix":
-        raise ClientError("bad_message", "got gains without output: mix; stems come as they are")
-    return start
+    first = wire.decode(message)
+    if not isinstance(first, wire.Start | wire.Resume):
+        raise ClientError("order", f"got {type(first).__name__.lower()} before start")
+    return first
 
 
 async def _receive(transport: Transport, seconds: float | None) -> str | bytes:
@@ -109,7 +96,7 @@ async def _tell(transport: Transport, error: ClientError, settings: Settings) ->
     """The error, if the peer still reads."""
     try:
         async with asyncio.timeout(settings.send_timeout_s):
-            await transport.send(wire.encode(wire.Error(error.code, error.message, error.fatal)))
+            await transport.send(wire.encode(wire.Error(error.code, error.message, error.fatal, error.retry_after_ms)))
     except (TimeoutError, Gone):
         pass
 
@@ -117,13 +104,11 @@ async def _tell(transport: Transport, error: ClientError, settings: Settings) ->
 class Session:
     """A started session: one task listens, one tells; either's end ends both."""
 
-    def __init__(self, transport: Transport, start: wire.Start, model: Loaded, house: House) -> None:
-        self.transport, self.start = transport, start
-        self.engine, self.settings, self.metrics = house.engine, house.settings, house.metrics
-        self.separator = model.separator
-        spec = self.separator.spec
-        budget = None if start.latency_ms is None else start.latency_ms / 1000
-        self.promise: Promise = promise(model, start.rate, budget)
+    def __init__(self, transport: Transport, place: Place, house: House) -> None:
+        self.transport, self.place, self.start, self.promise = transport, place, place.start, place.promise
+        self.house, self.settings = house, house.settings
+        self.separator = place.model.separator
+        start, spec = self.start, self.separator.spec
         self.names = start.stems or spec.sources
         self.channels = 1 if start.mono else min(start.channels, spec.channels)
         try:
@@ -132,14 +117,21 @@ class Session:
             self.fader = mix.Fader(rows := self._rows(), rows)
         except ValueError as error:
             raise ClientError("bad_message", str(error)) from None
-        # What a client may be ahead: the audio that arrives while the model runs, and a second of slack.
+        # What may be held uncut: the audio that arrives while the model runs, and a second of slack.
         self.inbox = Inbox(round((self.promise.seconds + 1) * start.rate))
-        self.heard = self.told = 0
-        self.ended = False
-        self.arrivals: deque[tuple[int, float]] = deque()
+        self.pace = Pace(start.rate, self.settings.max_ahead_s, owed=self.kept if place.resumed else 0)
+        self.messages = Budget(self.settings.max_messages_per_s)
+        self.heard, self.told = place.at.replay, place.at.told
+        self.ended, self.catching_up = False, place.resumed
+        self.arrivals = Arrivals()
         self.marks: deque[tuple[int, str]] = deque()
         self.compute, self.queue, self.lag = Window(), Window(), Window()
-        self.deadline_s = self.promise.plan.framing.hop / spec.rate
+        self.replaced, self.over = asyncio.Event(), asyncio.Event()
+
+    @property
+    def kept(self) -> int:
+        """Samples before the last told one that a client keeps, so that the session can be resumed."""
+        return kept(self.promise.plan, self.separator.spec.memory)
 
     def _rows(self) -> Array:
         """The matrix from the model's sources to what goes out."""
@@ -147,22 +139,47 @@ class Session:
             return self.stems
         return np.asarray(mix.mixdown(self.names, self.gains) @ self.stems, np.float32)
 
+    @contextmanager
+    def known(self) -> Iterator[None]:
+        """While this is open, the session can be told that it goes on elsewhere."""
+        self.house.sessions[self.place.session] = self
+        try:
+            yield
+        finally:
+            if self.house.sessions.get(self.place.session) is self:
+                del self.house.sessions[self.place.session]
+            self.over.set()
+
+    async def replace(self) -> None:
+        """End, because the session goes on over another connection; returns when it has."""
+        self.replaced.set()
+        await self.over.wait()
+
     async def run(self) -> None:
         """Raises Gone, ClientError, or what the model raised."""
         await self.send(self._ready())
-        listening, telling = asyncio.create_task(self._listen()), asyncio.create_task(self._separate())
+        work = (self._listen(), self._separate(), self._wait_replaced())
+        listening, telling, leaving = tasks = [asyncio.create_task(one) for one in work]
         try:
-            await asyncio.wait((listening, telling), return_when=asyncio.FIRST_COMPLETED)
-            (telling if telling.done() else listening).result()
+            longest = self.settings.max_session_s or None
+            await asyncio.wait(tasks, timeout=longest, return_when=asyncio.FIRST_COMPLETED)
+            for task in (telling, listening, leaving):
+                if task.done():
+                    return task.result()
+            raise ClientError("timeout", f"this session has lasted {longest:g} s, the most that is allowed here")
         finally:
-            listening.cancel()
-            telling.cancel()
-            await asyncio.gather(listening, telling, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _wait_replaced(self) -> None:
+        await self.replaced.wait()
+        raise ClientError("replaced", "the session goes on over another connection")
 
     def _ready(self) -> wire.Ready:
         names = self.names if self.start.output == "stems" else ("mix",)
         return wire.Ready(
-            session=secrets.token_hex(8),
+            session=self.place.session,
             model=self.start.model,
             stems=tuple(names),
             rate=self.start.rate,
@@ -170,12 +187,19 @@ class Session:
             format=self.start.format,
             latency_samples=self.promise.plan.latency,
             latency_ms=round(self.promise.seconds * 1000, 1),
+            resume=self._ticket(),
+            resume_samples=self.kept,
+            replay_from=self.place.at.replay,
         )
+
+    def _ticket(self) -> str:
+        return self.house.tickets.write(self.place.ticket(self.told, replace(self.start, gains=self.gains)))
 
     async def _listen(self) -> None:
         """Take what the client says, until it leaves."""
         while True:
             message = await _receive(self.transport, None if self.ended else self.settings.idle_timeout_s)
+            await self.messages.message()
             if self.ended:
                 raise ClientError("order", "got a message after end")
             if isinstance(message, bytes):
@@ -192,7 +216,7 @@ class Session:
                 case wire.End():
                     self.ended = True
                     self.inbox.end()
-                case wire.Start():
+                case wire.Start() | wire.Resume():
                     raise ClientError("order", "got a second start: one connection is one session")
 
     async def _hear(self, data: bytes) -> None:
@@ -201,10 +225,13 @@ class Session:
             pcm, error = wire.finite(pcm, self.heard)
             if error:
                 await self.send(wire.Error(error.code, error.message, error.fatal))
-        if pcm.shape[1]:
-            self.heard += pcm.shape[1]
-            self.arrivals.append((self.heard, time.monotonic()))
-            await self.inbox.put(fit(pcm, self.separator.spec.channels))
+        if not (samples := pcm.shape[1]):
+            return
+        self.house.quotas.charge(self.place.identity, samples / self.start.rate)
+        due = await self.pace.hear(samples) if self.start.live else time.monotonic()
+        self.heard += samples
+        self.arrivals.heard(self.heard, due)
+        await self.inbox.put(mix.fit(pcm, self.separator.spec.channels))
 
     def _set_gains(self, gains: dict[str, float]) -> None:
         if self.start.output != "mix":
@@ -218,8 +245,8 @@ class Session:
     async def _separate(self) -> None:
         """The whole job: heard audio through the pipeline, chunk by chunk, then the account."""
         stats_at = time.monotonic() + STATS_EVERY
-        state = self.separator.start()
-        async for chunk in pipeline.stream(self.inbox.drain(), self.promise.plan, self._infer, state):
+        plan, state = self.promise.plan, self.separator.start()
+        async for chunk in pipeline.stream(self.inbox.drain(), plan, self._infer, state, self.place.at, aside):
             await self._tell_chunk(chunk)
             if time.monotonic() >= stats_at:
                 stats_at += STATS_EVERY
@@ -229,23 +256,34 @@ class Session:
         await self.send(wire.Done(self.told))
 
     async def _infer(self, pcm: Array, state: Any) -> tuple[Array, Any]:
-        result = await self.engine.infer(self.separator, pcm, state, time.monotonic() + self.deadline_s)
+        deadline = math.inf
+        if self.start.live:
+            due = self.arrivals.of(self.told + self.promise.plan.latency - 1) or 0.0
+            deadline = max(due, time.monotonic()) + self.promise.allowance
+        result = await self.house.engine.infer(self.separator, pcm, state, deadline, self.promise.lane)
         self.compute.add(result.computed)
         self.queue.add(result.queued)
         return result.stems, result.state
 
     async def _tell_chunk(self, chunk: Chunk) -> None:
         self.fader, stems = self.fader.apply(chunk.stems)
-        await self.send(wire.pack(replace(chunk, stems=fit(stems, self.channels)), self.start.format))
+        out = replace(chunk, stems=mix.fit(stems, self.channels))
+        await self.send(await aside(out.stems.size, lambda: wire.pack(out, self.start.format)))
+        first = self.arrivals.of(chunk.start)
         self.told = chunk.start + chunk.stems.shape[-1]
-        arrived = 0.0
-        while self.arrivals and self.arrivals[0][0] <= self.told:
-            arrived = self.arrivals.popleft()[1]
-        if arrived:
-            self.lag.add(time.monotonic() - arrived)
-            self.metrics.lag.labels(self.start.model).observe(time.monotonic() - arrived)
-        self.metrics.samples.labels(self.start.model).inc(chunk.stems.shape[-1])
+        newest, now = self.arrivals.told(self.told), time.monotonic()
+        if newest is not None:
+            self.lag.add(now - newest)
+        if first is not None and self.start.live:
+            self._account(chunk.stems.shape[-1], now - first)
         await self._echo_marks()
+
+    def _account(self, samples: int, lag: float) -> None:
+        """Was it in time? What a resumed session replays is not held against the machine."""
+        self.catching_up = self.catching_up and lag > self.promise.seconds
+        if not self.catching_up:
+            self.house.metrics.told(self.start.model, samples, lag, self.promise.seconds)
+            self.house.watch.told(lag > self.promise.seconds)
 
     async def _echo_marks(self) -> None:
         while self.marks and self.marks[0][0] <= self.told:
@@ -257,7 +295,13 @@ class Session:
             return round(values.percentile(percent) * 1000, 3)
 
         return wire.Stats(
-            self.heard, self.told, ms(self.lag, 50), ms(self.compute, 50), ms(self.compute, 95), ms(self.queue, 95)
+            self.heard,
+            self.told,
+            ms(self.lag, 50),
+            ms(self.compute, 50),
+            ms(self.compute, 95),
+            ms(self.queue, 95),
+            self._ticket(),
         )
 
     async def send(self, message: wire.FromServer | bytes) -> None:
@@ -267,12 +311,3 @@ class Session:
                 await self.transport.send(message if isinstance(message, bytes) else wire.encode(message))
         except TimeoutError:
             raise ClientError("timeout", f"nothing was read for {self.settings.send_timeout_s:g} s") from None
-
-
-def fit(pcm: Array, channels: int) -> Array:
-    """`[..., C, T]` with so many channels: mono goes to both, stereo is averaged."""
-    if pcm.shape[-2] == channels:
-        return pcm
-    if channels == 1:
-        return np.asarray(pcm.mean(axis=-2, keepdims=True, dtype=np.float32))
-    return np.repeat(pcm, channels, axis=-2)

@@ -3,42 +3,54 @@
 from __future__ import annotations
 
 import asyncio
-import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-
-import numpy as np
 
 from models.registry import Entry, Registry
 from models.separator import Separator
+from server.costs import Costs, costs
 from server.engine import Engine
+from server.watch import Watch
 from streaming.wire import ClientError
+
+Key = tuple[str, tuple[str, ...] | None]  # a model's name, and for which outputs it was loaded
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A separator and what one run of it costs here: `windows` (samples, ascending) and `seconds`, measured."""
+    """A separator and what its runs cost here. `name` tells it from the same model loaded for other outputs."""
 
+    name: str
     separator: Separator
-    windows: tuple[int, ...]
-    seconds: tuple[float, ...]
-
-    def cost(self, window: int) -> float:
-        """Seconds of one run on a window of so many samples: interpolated, and in proportion beyond what was measured."""
-        if window > self.windows[-1]:
-            return self.seconds[-1] * window / self.windows[-1]
-        return float(np.interp(window, self.windows, self.seconds))
+    costs: Costs
 
 
 class Shelf:
-    """Models by name, shared by all sessions of one event loop."""
+    """Models by name, shared by all sessions of one event loop; of those that nobody uses, the least used goes first."""
 
-    def __init__(self, registry: Registry, engine: Engine) -> None:
+    def __init__(self, registry: Registry, engine: Engine, watch: Watch, memory: int = 0) -> None:
+        """`memory`: bytes of weights that may be loaded at once; 0: any."""
         self.registry = registry
-        self._engine = engine
-        self._loading: dict[tuple[str, tuple[str, ...] | None], asyncio.Task[Loaded]] = {}
+        self._engine, self._watch, self._memory = engine, watch, memory
+        self._loading: dict[Key, asyncio.Task[Loaded]] = {}  # the most recently used last
+        self._users: Counter[Key] = Counter()
         self._fetching: dict[str, asyncio.Task[object]] = {}
         self._fetched: dict[str, tuple[int, int]] = {}
+
+    @asynccontextmanager
+    async def borrow(self, name: str, outputs: Sequence[str] | None = None) -> AsyncIterator[Loaded]:
+        """As `get`; the model stays in memory while this is open."""
+        key = self._key(name, outputs)
+        self._users[key] += 1  # also while it loads
+        try:
+            yield await self.get(name, outputs)
+        finally:
+            self._users[key] -= 1
+
+    def _key(self, name: str, outputs: Sequence[str] | None) -> Key:
+        return name, tuple(sorted(outputs)) if outputs and self.entry(name).selective else None
 
     def entry(self, name: str) -> Entry:
         """What the registry says of this name. Raises ClientError: `unknown_model`."""
@@ -53,16 +65,16 @@ class Shelf:
             ClientError: `unknown_model`; `model_unavailable` while or because its weights are not here; `bad_message`
                 for an output that it does not have.
         """
-        entry = self.entry(name)
-        key = (name, tuple(sorted(outputs)) if outputs and entry.selective else None)
+        entry, key = self.entry(name), self._key(name, outputs)
         try:
             if not entry.present(key[1]):
                 self._fetch(entry, key[1])
         except ValueError as error:
             raise ClientError("bad_message", str(error)) from None
-        task = self._loading.get(key)
+        task = self._loading.pop(key, None)
         if task is None or (task.done() and (task.cancelled() or task.exception())):
-            task = self._loading[key] = asyncio.create_task(self._load(entry, key[1]))
+            task = asyncio.create_task(self._load(entry, key))
+        self._loading[key] = task
         try:
             return await asyncio.shield(task)  # a client that leaves must not stop the load that others wait for
         except ValueError as error:
@@ -88,24 +100,33 @@ class Shelf:
         so_far = f"{done >> 20} of {total >> 20} MB" if total else "just begun"
         raise ClientError("model_unavailable", f"the weights of {entry.name} are being fetched ({so_far}): try again")
 
-    async def _load(self, entry: Entry, outputs: tuple[str, ...] | None) -> Loaded:
-        separator = await self._engine.load(lambda: entry.load(outputs))
-        framing = separator.spec.framing
-        windows = (
-            (separator.spec.windows[0], separator.spec.windows[-1]) if separator.spec.windows else (framing.window,)
-        )
-        return Loaded(separator, windows, tuple([await self._measure(separator, window) for window in windows]))
+    async def _load(self, entry: Entry, key: Key) -> Loaded:
+        separator = await self._engine.load(lambda: entry.load(key[1]))
+        self._make_room(key, separator.spec.size)
+        found = await costs(separator, self._engine)
+        self._watch.knows(separator, found)
+        return Loaded(entry.name if key[1] is None else f"{entry.name}({','.join(key[1])})", separator, found)
 
-    async def _measure(self, separator: Separator, window: int) -> float:
-        """The middle of three runs after one that warms up (of long windows the slower of two), behind all who are live."""
-        noise = np.random.default_rng(0).normal(0, 0.1, (separator.spec.channels, window)).astype(np.float32)
-        seconds = []
-        for _ in range(4 if window < 2 * separator.spec.rate else 3):
-            result = await self._engine.infer(separator, noise, separator.start(), deadline=math.inf)
-            seconds.append(result.computed)
-        return sorted(seconds[1:])[len(seconds[1:]) // 2]
+    def _make_room(self, new: Key, size: int) -> None:
+        """Forget models that nobody uses, the least recently used first, until the new one fits.
 
-    def loaded(self, name: str) -> list[Loaded]:
-        """What is in memory now under this name."""
-        tasks = [task for (key, _), task in self._loading.items() if key == name and task.done()]
-        return [task.result() for task in tasks if not task.cancelled() and not task.exception()]
+        Raises:
+            ClientError: `capacity`: all others are in use.
+        """
+        held = {key: model.separator.spec.size for key, model in self._here().items() if key != new}
+        for key in [key for key in held if not self._users[key]]:
+            if not self._memory or sum(held.values()) + size <= self._memory:
+                return
+            self._watch.forgets(self._loading.pop(key).result().separator)
+            del held[key]
+        if self._memory and sum(held.values()) + size > self._memory:
+            sizes = f"{size >> 20} MB, {sum(held.values()) >> 20} of {self._memory >> 20} MB are in use"
+            raise ClientError("capacity", f"{new[0]} takes {sizes}: try again later", retry_after_ms=5000)
+
+    def _here(self) -> dict[Key, Loaded]:
+        done = {key: task for key, task in self._loading.items() if task.done()}
+        return {key: task.result() for key, task in done.items() if not task.cancelled() and not task.exception()}
+
+    def loaded(self, name: str | None = None) -> list[Loaded]:
+        """What is in memory now, under this name or under all."""
+        return [model for key, model in self._here().items() if name in (None, key[0])]

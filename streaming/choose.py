@@ -68,6 +68,24 @@ def choose(windows: Sequence[int], rate: int, cost: Callable[[int], float], late
     return _stretched(framing, rate, int((budget - promised(framing, rate, cost)) * rate), latency is not None)
 
 
+def several(framing: Framing, hops: int) -> Framing:
+    """The framing of a stateful model, so many hops at a time: the same samples, later, for fewer runs."""
+    hop = framing.hop * hops
+    return Framing(hop, hop, delay=framing.delay)
+
+
+def unhurried(framing: Framing, windows: Sequence[int], rate: int) -> Framing:
+    """How to cut a file: nobody waits, so take few and large windows.
+
+    A stateful model gives the same samples for any multiple of its hop: about a second at a time. A windowed one gets its
+    longest window, an eighth of context on both sides and as much to cross-fade.
+    """
+    if not windows:
+        return several(framing, max(1, rate // framing.hop))
+    edge = windows[-1] // 8
+    return Framing(windows[-1], hop=windows[-1] - 3 * edge, context=edge, lookahead=edge)
+
+
 def _tightest(window: int, rate: int, seconds: float) -> Framing | None:
     """The least latency of this window, or None where the machine cannot keep up with it at all."""
     hop, fade, lookahead = (

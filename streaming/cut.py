@@ -38,6 +38,11 @@ class CutState:
     index: int = 0
 
 
+def start(channels: int, window: int = 0, first: int = 0) -> CutState:
+    """A stream whose first sample is sample `first` of the timeline and whose first window is number `window`."""
+    return CutState(channels, (), first, first, window)
+
+
 def push(framing: Framing, state: CutState, pcm: Array) -> tuple[CutState, list[Window]]:
     """Hear `pcm`, `[C, T]`; T may be 0. Returns the windows that are complete now, in order.
 

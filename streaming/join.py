@@ -27,6 +27,11 @@ class JoinState:
     weight: Array | None = None
 
 
+def start(framing: Framing, window: int = 0) -> JoinState:
+    """A timeline whose first window is number `window`."""
+    return JoinState(max(window * framing.hop - framing.delay, 0))
+
+
 def accept(framing: Framing, state: JoinState, window: Window, stems: Array) -> tuple[JoinState, Chunk]:
     """Take what a separator said of `window`, `[S, C, window]`. Chunks follow one another without gap or repeat.
 

@@ -78,3 +78,12 @@ class Fader:
 
 
 RAMP_MS = 20
+
+
+def fit(pcm: Array, channels: int) -> Array:
+    """`[..., C, T]` with so many channels: mono goes to both, stereo is averaged."""
+    if pcm.shape[-2] == channels:
+        return pcm
+    if channels == 1:
+        return np.asarray(pcm.mean(axis=-2, keepdims=True, dtype=np.float32))
+    return np.repeat(pcm, channels, axis=-2)

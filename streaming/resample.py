@@ -64,9 +64,10 @@ class ResampleState:
     told: int = 0
 
 
-def start(ratio: Ratio, channels: int) -> ResampleState:
-    """Silence lies before the first sample."""
-    return ResampleState(np.zeros((channels, ratio.half), np.float32), -ratio.half)
+def start(ratio: Ratio, channels: int, heard: int = 0, told: int = 0) -> ResampleState:
+    """Silence lies before the first sample, which is input `heard`; the first output is `told`."""
+    tail = np.zeros((channels, ratio.half), np.float32)
+    return ResampleState(tail, heard - ratio.half, heard, told if ratio.half else heard)
 
 
 def push(ratio: Ratio, state: ResampleState, pcm: Array) -> tuple[ResampleState, Array]:
@@ -78,7 +79,7 @@ def push(ratio: Ratio, state: ResampleState, pcm: Array) -> tuple[ResampleState,
     # Output m is heard out when floor(m*down/up) + half < heard.
     until = max(ratio.length(max(heard - ratio.half, 0)), state.told)
     out = _convert(ratio, audio, state.origin, state.told, until)
-    origin = max(until * ratio.down // ratio.up - ratio.half, state.origin)
+    origin = min(max(until * ratio.down // ratio.up - ratio.half, state.origin), heard)
     return ResampleState(audio[:, origin - state.origin :].copy(), origin, heard, until), out
 
 

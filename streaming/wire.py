@@ -16,6 +16,7 @@ import math
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,16 +32,22 @@ FORMATS: dict[str, np.dtype[Any]] = {"s16le": np.dtype("<i2"), "f32le": np.dtype
 RATES = (8_000, 192_000)
 LOUDEST = 1024.0  # of f32le, full scale at 1: what is beyond is not sound, as integers sent for floats are not
 MAX_MESSAGE = 1 << 20  # bytes; 1.3 s of 192 kHz stereo f32
+MAX_TOKEN = 4096  # characters of a resume token
+LAST_SAMPLE = 1 << 53  # beyond it JavaScript's numbers skip some
 
 CLOSE_CODES = {
     "bad_message": 4400,  # not JSON, no such type, a field that is missing, unknown or of a wrong value
-    "unauthorized": 4401,
+    "unauthorized": 4401,  # no key or token, or a wrong or expired one
+    "forbidden": 4403,  # a page of an origin that is not on the list, or more than the key may have
     "unknown_model": 4404,
     "timeout": 4408,  # idle too long, or reading too slowly
     "order": 4409,  # a message that does not belong here: audio before start, start twice
+    "replaced": 4410,  # the session goes on over another connection
     "too_large": 4413,
     "bad_audio": 4422,  # bytes that are not a whole number of frames
     "latency": 4425,  # asked for a latency that this machine cannot keep
+    "resume": 4426,  # the resume token is not ours, too old, or does not fit: only a new start helps
+    "too_many": 4429,  # more connections or sessions than the limits of the address or key allow: later
     "model_unavailable": 4503,  # the weights are not here and could not be fetched
     "draining": 1012,
     "capacity": 1013,
@@ -51,9 +58,9 @@ CLOSE_CODES = {
 class ClientError(Exception):
     """The peer's fault, or a limit it ran into; sent to it as `error` and, when fatal, followed by a close."""
 
-    def __init__(self, code: str, message: str, fatal: bool = True) -> None:
+    def __init__(self, code: str, message: str, fatal: bool = True, retry_after_ms: int | None = None) -> None:
         super().__init__(message)
-        self.code, self.message, self.fatal = code, message, fatal
+        self.code, self.message, self.fatal, self.retry_after_ms = code, message, fatal, retry_after_ms
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,15 @@ class Start:
     gains: Mapping[str, float] = field(default_factory=dict)
     mono: bool = False
     latency_ms: float | None = None
+    live: bool = True
+
+
+@dataclass(frozen=True)
+class Resume:
+    """In place of `start`: go on with a session whose connection was lost. `received`: samples whose stems have come."""
+
+    token: str
+    received: int
 
 
 @dataclass(frozen=True)
@@ -95,6 +111,9 @@ class Ready:
     format: str
     latency_samples: int
     latency_ms: float
+    resume: str | None = None
+    resume_samples: int = 0
+    replay_from: int = 0
     protocol: str = PROTOCOL
 
 
@@ -106,6 +125,7 @@ class Stats:
     compute_p50_ms: float
     compute_p95_ms: float
     queue_p95_ms: float
+    resume: str | None = None
 
 
 @dataclass(frozen=True)
@@ -118,6 +138,7 @@ class Error:
     code: str
     message: str
     fatal: bool
+    retry_after_ms: int | None = None
 
 
 @dataclass(frozen=True)
@@ -125,9 +146,9 @@ class Done:
     samples: int
 
 
-FromClient = Start | Mark | Gains | End
+FromClient = Start | Resume | Mark | Gains | End
 FromServer = Ready | Mark | Stats | Draining | Error | Done
-_CLIENT: dict[str, type[FromClient]] = {"start": Start, "mark": Mark, "gains": Gains, "end": End}
+_CLIENT: dict[str, type[FromClient]] = {"start": Start, "resume": Resume, "mark": Mark, "gains": Gains, "end": End}
 
 
 def encode(message: FromClient | FromServer) -> str:
@@ -168,9 +189,9 @@ def _bad(message: str) -> ClientError:
     return ClientError("bad_message", message)
 
 
-def _text(name: str, value: Any) -> str:
-    if not isinstance(value, str) or not 0 < len(value) <= 200:
-        raise _bad(f"got {name} {str(value)[:40]!r}, expected a text of 1 to 200 characters")
+def _text(name: str, value: Any, most: int = 200) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= most:
+        raise _bad(f"got {name} {str(value)[:40]!r}, expected a text of 1 to {most} characters")
     return value
 
 
@@ -226,6 +247,9 @@ _FIELDS: dict[str, Callable[[str, Any], Any]] = {
     "gains": _gains,
     "mono": _flag,
     "latency_ms": _number,
+    "live": _flag,
+    "token": partial(_text, most=MAX_TOKEN),
+    "received": _whole(0, LAST_SAMPLE),
     "id": _text,
 }
 

@@ -9,8 +9,10 @@ import numpy as np
 
 from models.separator import Separator
 from streaming import pipeline
+from streaming.entry import BEGINNING, Entry
 from streaming.framing import Array, Framing
 from streaming.join import Chunk
+from streaming.plan import Plan
 
 
 def chop(pcm: Array, sizes: Sequence[int]) -> list[Array]:
@@ -26,18 +28,26 @@ def chop(pcm: Array, sizes: Sequence[int]) -> list[Array]:
 
 
 def run(
-    separator: Separator, parts: Sequence[Array], rate: int | None = None, framing: Framing | None = None
+    separator: Separator,
+    parts: Sequence[Array],
+    rate: int | None = None,
+    framing: Framing | None = None,
+    at: Entry = BEGINNING,
 ) -> list[Chunk]:
     """Every chunk that the pipeline tells of these parts."""
-    return [chunk for chunk, _ in run_watched(separator, parts, rate, framing)]
+    return [chunk for chunk, _ in run_watched(separator, parts, rate, framing, at)]
 
 
 def run_watched(
-    separator: Separator, parts: Sequence[Array], rate: int | None = None, framing: Framing | None = None
+    separator: Separator,
+    parts: Sequence[Array],
+    rate: int | None = None,
+    framing: Framing | None = None,
+    at: Entry = BEGINNING,
 ) -> list[tuple[Chunk, int]]:
     """As `run`, each chunk with how many samples had been heard when it was told."""
     spec = separator.spec
-    plan = pipeline.Plan(rate or spec.rate, spec.channels, spec.rate, framing or spec.framing)
+    plan = Plan(rate or spec.rate, spec.channels, spec.rate, framing or spec.framing)
     heard = 0
 
     async def pcm() -> AsyncIterator[Array]:
@@ -51,7 +61,7 @@ def run_watched(
         return stems[0], states[0]
 
     async def collect() -> list[tuple[Chunk, int]]:
-        return [(chunk, heard) async for chunk in pipeline.stream(pcm(), plan, infer, separator.start())]
+        return [(chunk, heard) async for chunk in pipeline.stream(pcm(), plan, infer, separator.start(), at)]
 
     try:
         collect().send(None)  # nothing in it waits, so it needs no event loop, and runs inside another's
@@ -60,9 +70,8 @@ def run_watched(
     raise AssertionError("the pipeline waited for something")
 
 
-def stems(chunks: Sequence[Chunk]) -> Array:
-    """The chunks as one array `[S, C, T]`, after checking that they follow one another from 0."""
-    told = 0
+def stems(chunks: Sequence[Chunk], told: int = 0) -> Array:
+    """The chunks as one array `[S, C, T]`, after checking that they follow one another from `told`."""
     for chunk in chunks:
         assert chunk.start == told
         assert chunk.stems.shape[-1] > 0

@@ -120,7 +120,7 @@ async def test_closing_cancels_who_waits_and_refuses_who_comes() -> None:
     second = asyncio.create_task(engine.infer(gate, pcm(2), None, 0))
     await asyncio.sleep(0)
     closing = asyncio.create_task(asyncio.to_thread(engine.close))
-    while not engine._closed:
+    while not engine._lanes["short"]._closed:
         await asyncio.sleep(0.001)
     gate.open.set()
     await closing

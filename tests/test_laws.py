@@ -13,8 +13,9 @@ from oracle import whole
 from models import toys
 from models.separator import Separator
 from streaming import cut, wire
+from streaming.entry import entry, kept
 from streaming.framing import Framing
-from streaming.pipeline import Plan
+from streaming.plan import Plan
 
 every_model = pytest.mark.parametrize("name", zoo.names())
 
@@ -107,6 +108,33 @@ def test_law_4_a_stateful_model_is_the_same_at_any_multiple_of_its_hop(name: str
     larger = Framing(3 * spec.framing.hop, 3 * spec.framing.hop, delay=spec.framing.delay)
     got = streams.stems(streams.run(separator, [pcm], framing=larger))
     np.testing.assert_allclose(got, streams.stems(streams.run(separator, [pcm])), atol=1e-5)
+
+
+@every_model
+@pytest.mark.parametrize("rate", [None, 48_000])
+def test_a_stream_that_was_cut_off_goes_on_as_if_it_had_not_been(name: str, rate: int | None) -> None:
+    """A stateless model gives the very samples; one with state is rebuilt from the past that it says it needs."""
+    separator = zoo.load(name)
+    spec = separator.spec
+    plan = Plan(rate or spec.rate, spec.channels, spec.rate, spec.framing)
+    memory = kept(plan, spec.memory)
+    pcm = zoo.audio(spec.channels, 2 * memory + seconds(separator) * plan.rate // spec.rate, seed=5)
+    expected = streams.stems(streams.run(separator, streams.chop(pcm, [4000]), rate))
+    for told in (0, 1, memory // 2, memory + 12_345 % memory, pcm.shape[1] - 1, pcm.shape[1]):
+        at = entry(plan, told, spec.memory)
+        assert at.told - memory <= at.replay <= at.told
+        chunks = streams.run(separator, streams.chop(pcm[:, at.replay :], [777]), rate, at=at)
+        if told == pcm.shape[1]:
+            assert chunks == []
+            continue
+        got = streams.stems(chunks, told)
+        error = got - expected[..., told:]
+        assert got.shape == expected[..., told:].shape
+        if spec.memory == 0:
+            np.testing.assert_allclose(error, 0, atol=1e-6)
+        else:
+            close = 0.03 if name in ("speech", "music") else 1e-4  # a recurrence never forgets all
+            assert np.sqrt(np.mean(error**2)) < close * np.sqrt(np.mean(expected**2)), told
 
 
 @every_model

@@ -141,7 +141,7 @@ async def test_nan_is_told_where_and_not_passed_on(host: str) -> None:
         ([start("toy-split"), start("toy-split")], "order", "one connection is one session"),
         ([start("toy-split"), b"123"], "bad_audio", "got 3 bytes, expected a multiple of 4 (1 x f32le)"),
         ([start("toy-split"), bytes(wire.MAX_MESSAGE + 4)], "too_large", f"at most {wire.MAX_MESSAGE}"),
-        ([start("slow"), bytes(4), END, b"1234"], "order", "got a message after end"),
+        ([start("slow", live=False), bytes(4), END, b"1234"], "order", "got a message after end"),
         ([start("toy-split", stems=["piano"])], "bad_message", "got stem 'piano', this model has low, high"),
         ([start("toy-split", output="mix", gains={"piano": 1})], "bad_message", "got a gain for 'piano'"),
         ([start("toy-split", gains={"low": 1})], "bad_message", "got gains without output: mix"),
@@ -264,7 +264,13 @@ async def test_an_asked_latency_picks_the_framing(host: str) -> None:
     assert readies[1] <= 400 < readies[0] < readies[2] <= 3000
 
 
-async def test_fifty_sessions_half_of_them_killed_the_others_as_if_alone(host: str) -> None:
+@pytest.mark.parametrize("live", [True, False])
+async def test_fifty_sessions_half_of_them_killed_the_others_as_if_alone(live: bool) -> None:
+    with serving.running(serving.toy_registry(), admission="count", max_file_sessions=50) as host:
+        await fifty(host, live)
+
+
+async def fifty(host: str, live: bool) -> None:
     rng = np.random.default_rng(5)
     killed_at = {int(index): int(rng.integers(1, 30)) for index in rng.permutation(50)[:25]}
 
@@ -274,7 +280,7 @@ async def test_fifty_sessions_half_of_them_killed_the_others_as_if_alone(host: s
         pcm = zoo.audio(channels, 8000, seed=index)
         parts = streams.chop(pcm, [250 + index])
         async with serving.connect(host) as socket:
-            await socket.send(start(name, channels=channels))
+            await socket.send(start(name, channels=channels, live=live))
             reading = asyncio.create_task(serving.read_all(socket))
             for number, part in enumerate(parts):
                 if killed_at.get(index) == number:

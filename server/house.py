@@ -1,0 +1,112 @@
+"""What all sessions of a process share, and the way in: everything that must be true before a session begins."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from server.admission import Admission
+from server.auth import Identity
+from server.config import Settings
+from server.drain import Drain
+from server.engine import Engine
+from server.limits import Quotas
+from server.metrics import Metrics
+from server.promise import Promise, again, for_file, promise
+from server.shelf import Loaded, Shelf
+from server.tickets import Ticket, Tickets
+from server.watch import Watch
+from streaming import wire
+from streaming.entry import BEGINNING, Entry, entry
+from streaming.wire import ClientError
+
+
+class Replaceable(Protocol):
+    """A session that may have to end because it goes on elsewhere."""
+
+    async def replace(self) -> None:
+        """Returns when it has."""
+        ...
+
+
+@dataclass(frozen=True)
+class House:
+    """Of one event loop. `sessions` are those inside, by their id."""
+
+    engine: Engine
+    shelf: Shelf
+    settings: Settings
+    metrics: Metrics
+    watch: Watch
+    admission: Admission
+    tickets: Tickets
+    quotas: Quotas
+    drain: Drain
+    sessions: dict[str, Replaceable] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a session was given at the door. `at` is where on its timeline it begins."""
+
+    session: str
+    identity: Identity
+    start: wire.Start
+    model: Loaded
+    promise: Promise
+    at: Entry = BEGINNING
+
+    @property
+    def resumed(self) -> bool:
+        return self.at is not BEGINNING
+
+    def ticket(self, told: int, start: wire.Start) -> Ticket:
+        framing = self.promise.plan.framing
+        return Ticket(self.session, self.identity.name, told, start, framing, self.promise.seconds)
+
+
+@asynccontextmanager
+async def entered(first: wire.Start | wire.Resume, house: House, identity: Identity) -> AsyncIterator[Place]:
+    """A place for a session that begins, or goes on; given back when this closes.
+
+    Raises:
+        ClientError: everything that may be said at the door.
+    """
+    ticket = house.tickets.read(first, identity.name) if isinstance(first, wire.Resume) else None
+    start = ticket.start if ticket else first
+    assert isinstance(start, wire.Start)
+    _check(start, house, identity)
+    if ticket and (old := house.sessions.get(ticket.session)):
+        await old.replace()
+    async with house.shelf.borrow(start.model, start.stems) as model:
+        place = _place(first, ticket, start, model, identity)
+        with house.admission.seat(place.promise.demand), house.quotas.session(identity):
+            with house.metrics.session(start.model):
+                yield place
+
+
+def _check(start: wire.Start, house: House, identity: Identity) -> None:
+    house.shelf.entry(start.model)  # refused before it is a label of metrics: wrong names have no end
+    if identity.models is not None and start.model not in identity.models:
+        raise ClientError("forbidden", f"got model {start.model!r}, this key may use {', '.join(identity.models)}")
+    if start.gains and start.output != "mix":
+        raise ClientError("bad_message", "got gains without output: mix; stems come as they are")
+
+
+def _place(
+    first: wire.Start | wire.Resume, ticket: Ticket | None, start: wire.Start, model: Loaded, identity: Identity
+) -> Place:
+    if not start.live:
+        given = for_file(model, start.rate)
+    elif ticket:
+        given = again(model, start.rate, ticket.framing, ticket.seconds)
+    else:
+        given = promise(model, start.rate, None if start.latency_ms is None else start.latency_ms / 1000)
+    if not ticket:
+        return Place(secrets.token_hex(8), identity, start, model, given)
+    assert isinstance(first, wire.Resume)
+    at = entry(given.plan, first.received, model.separator.spec.memory)
+    return Place(ticket.session, identity, start, model, given, at)
