@@ -1,4 +1,4 @@
-"""A small causal band-split RNN, and the `Separator` that streams it.
+"""A small causal band-split RNN, and its file.
 
 Source: Y. Luo and J. Yu, "Music Source Separation with Band-split RNN", IEEE/ACM TASLP 2023 (arXiv:2209.15174), in its
 causal form. The short-time spectrum of one frame is cut into K bands, each band becomes one vector of D numbers, and
@@ -26,18 +26,15 @@ half a window: unit masks give back the input, one hop late.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.fingerprint import identified
 from models.separator import Spec
-from streaming.framing import Array, Framing
+from streaming.framing import Framing
 
 COMPRESSION = 0.3
 FORMAT = "rivulet-bsrnn-1"
@@ -272,7 +269,11 @@ class Memory(nn.Module):
 
     def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         z, v, gate = self.gates(x).chunk(3, dim=-1)
-        h = Interpolate.apply(v.contiguous(), torch.sigmoid(z), state)  # type: ignore[no-untyped-call]
+        z = torch.sigmoid(z)
+        if len(x) == 1 and not torch.is_grad_enabled():  # one frame of a stream, in what `torch.jit` can read
+            h = torch.lerp(state, v[0], z[0]).unsqueeze(0)
+        else:
+            h = Interpolate.apply(v.contiguous(), z, state)  # type: ignore[no-untyped-call]
         return self.out(h * nn.functional.silu(gate)), h[-1]
 
 
@@ -375,36 +376,6 @@ def rotate(pcm: Tensor) -> Tensor:
     return torch.stack((left + right, left - right), dim=-2) * 0.5**0.5
 
 
-class BandSplitSeparator:
-    """`BandSplitRNN` as a `Separator`. A row's state is the tuple that `BandSplitRNN.start` describes, without B."""
-
-    def __init__(self, network: BandSplitRNN) -> None:
-        self.network = network.eval().requires_grad_(False)
-        self.spec = identified(network.config.spec(), network.state_dict().items())
-
-    def start(self) -> Carried:
-        first, second, third, fourth = (part[0] for part in self.network.start(1))
-        return first, second, third, fourth
-
-    def run(self, pcm: Array, states: Sequence[Carried]) -> tuple[Array, list[Carried]]:
-        """Separate `[B, C, hop*k]`; see `Separator.run`.
-
-        Raises:
-            ValueError: a shape that is not B rows of C channels and whole hops (the caller's mistake).
-        """
-        c = self.network.config
-        if pcm.ndim != 3 or pcm.shape[:2] != (len(states), c.channels) or pcm.shape[2] % c.hop or not pcm.shape[2]:
-            raise ValueError(f"got pcm {pcm.shape}, expected [{len(states)}, {c.channels}, multiple of {c.hop}]")
-        with torch.inference_mode():
-            one, two, three, four = (torch.stack(part) for part in zip(*states, strict=True))
-            device = self.network.window.device
-            rows = torch.tensor(np.ascontiguousarray(pcm), device=device)
-            stems, after = self.network.step(rows, (one, two, three, four))
-            parted = zip(*(part.unbind(0) for part in after), strict=True)
-            following: list[Carried] = [(a.clone(), b.clone(), c_.clone(), d.clone()) for a, b, c_, d in parted]
-            return np.ascontiguousarray(stems.cpu().numpy()), following
-
-
 def save(network: BandSplitRNN, folder: Path, half: bool = False, **notes: str) -> Path:
     """Write `folder/model.safetensors` (weights, and the configuration as metadata) in one atomic rename."""
     from safetensors.torch import save_file
@@ -447,16 +418,3 @@ def network_from(path: Path) -> BandSplitRNN:
         raise ValueError(f"{path}: {len(keys)} tensors do not fit its own configuration ({told})")
     network.load_state_dict(weights)
     return network
-
-
-def load(folder: Path) -> BandSplitSeparator:
-    """The separator in `folder/model.safetensors`.
-
-    Raises:
-        FileNotFoundError: no such file, naming the path.
-        ValueError: a file of another format or with tensors that do not fit.
-    """
-    path = Path(folder) / "model.safetensors"
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such checkpoint; expected a folder with model.safetensors in it")
-    return BandSplitSeparator(network_from(path))

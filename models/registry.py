@@ -102,9 +102,9 @@ def _of(separator: Separator, name: str) -> Entry:
 
 
 def _bsrnn(name: str, folder: Path) -> Entry:
-    from models import bsrnn
+    from models import bsrnn_separator
 
-    return _of(bsrnn.load(folder), name)
+    return _of(bsrnn_separator.load(folder), name)
 
 
 def _demucs() -> list[Entry]:

@@ -63,19 +63,23 @@ async def costs(separator: Separator, engine: Engine) -> Costs:
 
 
 async def _measure(separator: Separator, window: int, engine: Engine) -> dict[int, float]:
-    """Seconds by batch: the middle of three runs after one that warms up (of long windows the slower of two)."""
-    spec, found = separator.spec, {}
+    """Seconds by batch: the middle of several runs after one that warms up (of long windows the slower of two)."""
+    found: dict[int, float] = {}
     for batch in BATCHES:
-        noise = np.random.default_rng(0).normal(0, 0.1, (batch, spec.channels, window)).astype(np.float32)
-        seconds = []
-        for _ in range(4 if window < 2 * spec.rate else 3):
-            states = [separator.start() for _ in range(batch)]
-            results = await engine.infer_batch(separator, noise, states, math.inf, "long")
-            seconds.append(max(result.computed for result in results))
-        found[batch] = sorted(seconds[1:])[len(seconds[1:]) // 2]
+        warm = await _once(separator, window, batch, engine)
+        runs = min(max(round(PATIENCE_S / warm), 2), 31)
+        seconds = sorted([await _once(separator, window, batch, engine) for _ in range(runs)])
+        found[batch] = max(seconds[runs // 2], *found.values(), 0.0)  # a larger batch is never cheaper
         if found[batch] > PATIENCE_S:
             break
     return found
+
+
+async def _once(separator: Separator, window: int, batch: int, engine: Engine) -> float:
+    noise = np.random.default_rng(0).normal(0, 0.1, (batch, separator.spec.channels, window)).astype(np.float32)
+    states = [separator.start() for _ in range(batch)]
+    results = await engine.infer_batch(separator, noise, states, math.inf, "long")
+    return max(result.computed for result in results)
 
 
 def _recall(spec: Spec) -> Costs | None:

@@ -11,6 +11,7 @@ from server.engine import NICE, Engine, Run
 from server.metrics import Metrics
 
 CHUNK_S = 0.0004  # s of the event loop for a chunk, before any was measured
+IDLE = 0.04  # s a second that the event loop takes for itself: timers, and waking up for few sessions
 DEAREST = 4  # times that: what comes and goes at the door is not a chunk's fault
 FADE = 0.8  # of what was known a second ago counts on: a memory of about 5 s
 FEW = 50  # chunks, or runs, that say nothing yet
@@ -62,7 +63,8 @@ class Watch:
 
     def _judge(self) -> None:
         if self._chunks > FEW:
-            self.load.chunk_s = min(self._cpu / self._chunks, DEAREST * CHUNK_S)
+            cpu = max(self._cpu - IDLE / (1 - FADE), 0.0)
+            self.load.chunk_s = min(max(cpu / self._chunks, CHUNK_S / DEAREST), DEAREST * CHUNK_S)
         self.load.late = self._late / self._chunks if self._chunks > FEW else 0.0
         for lane in NICE:
             known = self._runs[lane] > FEW or self._expected[lane] > 1.0

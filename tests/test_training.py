@@ -11,7 +11,8 @@ import soundfile
 
 torch = pytest.importorskip("torch")
 
-from models.bsrnn import BandSplitRNN, Config, Interpolate, load, save  # noqa: E402
+from models.bsrnn import BandSplitRNN, Config, Interpolate, save  # noqa: E402
+from models.bsrnn_separator import load  # noqa: E402
 from models.training.average import average  # noqa: E402
 from models.training.data import STEMS, music_bank, speech_bank  # noqa: E402
 from models.training.loop import Plan, Run, learning_rate, train  # noqa: E402

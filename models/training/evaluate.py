@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.bsrnn import BandSplitSeparator, load
+from models.bsrnn_separator import BandSplitSeparator, load
 from models.training.data import STEMS, SpeechBank, floats, music_bank, speech_bank
 from models.training.mixing import decibels, rms, typical_pitch
 

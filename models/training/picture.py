@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from models.bsrnn import load
+from models.bsrnn_separator import load
 from models.training.data import song_excerpt, speech_bank
 from models.training.evaluate import si_sdr, streamed, utterances
 
