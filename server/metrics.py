@@ -72,9 +72,8 @@ class Metrics:
         self.batch.labels(name).observe(run.batch)
         self.overdue.labels(name).inc(run.late)
 
-    def told(self, model: str, samples: int, lag: float, promised: float) -> None:
-        """A chunk left: what it held, how old it was, and how old it might be (s)."""
-        self.samples.labels(model).inc(samples)
+    def told(self, model: str, lag: float, promised: float) -> None:
+        """A chunk of a live session left: how old it was, and how old it might be (s)."""
         self.lag.labels(model).observe(lag)
         self.kept.labels(model).observe(lag / promised)
         self.late.labels(model).inc(lag > promised)

@@ -274,15 +274,16 @@ class Session:
         newest, now = self.arrivals.told(self.told), time.monotonic()
         if newest is not None:
             self.lag.add(now - newest)
+        self.house.metrics.samples.labels(self.start.model).inc(chunk.stems.shape[-1])
         if first is not None and self.start.live:
-            self._account(chunk.stems.shape[-1], now - first)
+            self._account(now - first)
         await self._echo_marks()
 
-    def _account(self, samples: int, lag: float) -> None:
+    def _account(self, lag: float) -> None:
         """Was it in time? What a resumed session replays is not held against the machine."""
         self.catching_up = self.catching_up and lag > self.promise.seconds
         if not self.catching_up:
-            self.house.metrics.told(self.start.model, samples, lag, self.promise.seconds)
+            self.house.metrics.told(self.start.model, lag, self.promise.seconds)
             self.house.watch.told(lag > self.promise.seconds)
 
     async def _echo_marks(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from models import toys
-from server.engine import Engine
+from server.engine import Engine, Run
 from streaming.framing import Array
 
 
@@ -129,6 +130,32 @@ async def test_closing_cancels_who_waits_and_refuses_who_comes() -> None:
     await first
     with pytest.raises(RuntimeError, match="closed"):
         await engine.infer(gate, pcm(3), None, 0)
+
+
+async def test_a_lane_that_is_busy_holds_up_no_other(engine: Engine) -> None:
+    gate = Gate()
+    long = asyncio.create_task(engine.infer(gate, pcm(1), None, 0, "long"))
+    await entered(gate)
+    assert engine.waiting() == {"short": 0, "long": 0, "spare": 0}
+    behind = asyncio.create_task(engine.infer(gate, pcm(2), None, 0, "long"))
+    for lane in ("short", "spare"):
+        result = await asyncio.wait_for(engine.infer(toys.Split(), pcm(3), None, 0, lane), 10)  # type: ignore[arg-type]
+        np.testing.assert_array_equal(result.stems[0], pcm(3) * np.float32(0.25))
+    assert engine.waiting()["long"] == 1
+    gate.open.set()
+    await asyncio.gather(long, behind)
+    assert engine.busy()["long"] > 0
+
+
+async def test_rows_that_come_together_run_together_and_are_reported() -> None:
+    runs: list[Run] = []
+    engine = Engine(runs.append)
+    rows = np.stack([pcm(value) for value in range(5)])
+    results = await engine.infer_batch(toys.Split(), rows, [None] * 5, time.monotonic() + 60, "short")
+    late = await engine.infer_batch(toys.Split(), rows[:2], [None] * 2, time.monotonic() - 1, "spare")
+    engine.close()
+    assert [result.batch for result in (*results, *late)] == [5] * 5 + [2] * 2
+    assert [(run.lane, run.window, run.batch, run.late) for run in runs] == [("short", 160, 5, 0), ("spare", 160, 2, 2)]
 
 
 async def test_states_follow_their_sessions(engine: Engine) -> None:

@@ -305,3 +305,54 @@ async def fifty(host: str, live: bool) -> None:
         np.testing.assert_allclose(stems, streams.stems(alone), atol=1e-5)
         survivors += 1
     assert survivors == 25
+
+
+async def test_capacity_is_told_and_counts_who_is_inside() -> None:
+    with serving.running(serving.toy_registry(), preload=("toy-ramp",), max_sessions=5) as host:
+        async with httpx.AsyncClient(base_url=f"http://{host}") as http, serving.connect(host) as socket:
+            while (await http.get("/readyz")).status_code != 200:
+                await asyncio.sleep(0.05)
+            empty = (await http.get("/v1/capacity")).json()
+            assert (empty["sessions"], empty["files"]) == (0, 0)
+            assert 0 < empty["free"]["toy-ramp"] <= 5
+            await socket.send(start("toy-ramp"))
+            await socket.recv()
+            inside = (await http.get("/v1/capacity")).json()
+            assert inside["sessions"] == 1
+            assert inside["free"]["toy-ramp"] < 5
+            assert inside["utilisation"]["short"] > 0
+            assert 'rivulet_seats_free{model="toy-ramp"}' in (await http.get("/metrics")).text
+
+
+async def test_a_model_that_this_machine_is_too_slow_for_is_refused_live_and_given_to_files(host: str) -> None:
+    """Half a second for 10 ms."""
+    _, texts, code = await converse(host, start("slow"), [])
+    assert (texts[-1]["code"], code) == ("capacity", 1013)
+    assert "slow is too slow on this machine" in texts[-1]["message"]
+    assert "retry_after_ms" not in texts[-1]
+    stems, texts, code = await converse(host, start("slow", live=False), [np.ones(16_000, "<f4").tobytes(), END])
+    assert stems is not None
+    assert (stems.shape[2], texts[-1]["samples"], code) == (16_000, 16_000, 1000)
+
+
+async def test_a_client_far_ahead_of_the_clock_is_not_read_and_a_file_is() -> None:
+    minute = [np.ones(16_000, "<f4").tobytes()] * 60
+    with serving.running(serving.toy_registry(), max_ahead_s=2) as host:
+        stems, _, code = await converse(host, start("toy-split", live=False), [*minute, END])
+        assert stems is not None
+        assert (stems.shape[2], code) == (60 * 16_000, 1000)
+        async with serving.connect(host) as socket:
+            await socket.send(start("toy-split"))
+            reading = asyncio.create_task(serving.read_all(socket))
+            for second in minute[:10]:
+                await socket.send(second)
+            await asyncio.sleep(1)
+            reading.cancel()
+            stats = (await asyncio.gather(reading, return_exceptions=True))[0]
+            assert isinstance(stats, asyncio.CancelledError)
+            (figure,) = [
+                line
+                for line in (await asyncio.to_thread(httpx.get, f"http://{host}/metrics")).text.splitlines()
+                if line.startswith('rivulet_samples_out_total{model="toy-split"}')
+            ]
+            assert 62 * 16_000 <= float(figure.split()[1]) < 67 * 16_000
