@@ -27,6 +27,7 @@ from server.engine import MAX_BATCH, Lane
 from streaming.wire import ClientError
 
 LANE, LOOP, MACHINE = 0.85, 0.6, 0.9  # shares of the time
+EAGER = 0.5  # of the time: what a lane of small models is busy for, from 8 to 32 sessions alike (measured)
 RETRY_MS = 5000  # about how long it takes until somebody leaves; spread, so that not all come back at once
 
 
@@ -176,7 +177,7 @@ class Admission:
         for group, seconds in runs.items():
             lanes[group.lane] = lanes.get(group.lane, 0.0) + seconds / group.period
         loop = sum(self.load.chunk_s * sessions / group.period for group, sessions in groups.items())
-        machine = loop + sum(group.cores * seconds / group.period for group, seconds in runs.items())
+        machine = loop + sum(group.cores * self._share(group, groups[group]) for group in groups)
         worst, whose = max(
             ((self._response(one.group, groups, runs) - one.allowance, one.group.name) for one in inside),
             default=(-math.inf, ""),
@@ -185,6 +186,12 @@ class Admission:
 
     def _run(self, group: Group, sessions: int) -> float:
         return self.load.slower[group.lane] * group.run(sessions)
+
+    def _share(self, group: Group, sessions: int) -> float:
+        """Of the time that the group's lane will really run. Windows that come one by one run one by one while the lane
+        has nothing else to do; batches grow only when it has, so that below `EAGER` it is busy for nothing."""
+        alone = sessions * self._run(group, 1) / group.period
+        return max(self._run(group, sessions) / group.period, min(alone, EAGER))
 
     def _response(self, group: Group, groups: Counter[Group], runs: dict[Group, float]) -> float:
         """Seconds from a window's last sample to its stems' leaving, when everything comes at the worst moment.

@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from streaming.framing import Framing
 
-UTILISATION = 0.8  # of the machine, by one session
+GENTLE, UTILISATION = 0.65, 0.8  # of the machine, by one session: wanted (others make runs a third slower), and at most
 MARGIN = 2.0  # a run may take this many times what was measured
 TARGET = 4.0  # s, promised when nothing is asked for
 FADE = 0.05  # s
@@ -49,13 +49,23 @@ def promised(framing: Framing, rate: int, cost: Callable[[int], float]) -> float
 def choose(windows: Sequence[int], rate: int, cost: Callable[[int], float], latency: float | None = None) -> Framing:
     """The framing with the longest of `windows` (samples) that keeps `latency` (s), else `TARGET` or the nearest to it.
 
-    Room that the asked latency leaves goes to lookahead first (quality), then to the hop (fewer runs).
+    Room that the asked latency leaves goes to lookahead first (quality), then to the hop (fewer runs). Where it cannot be
+    kept gently it is kept with all that one session may have of the machine.
 
     Raises:
         Impossible: a latency below what any window keeps.
         TooSlow: no window can be computed as fast as it fills.
     """
-    tightest = [framing for window in windows if (framing := _tightest(window, rate, cost(window)))]
+    try:
+        return _choose(windows, rate, cost, latency, GENTLE)
+    except (Impossible, TooSlow):
+        return _choose(windows, rate, cost, latency, UTILISATION)
+
+
+def _choose(
+    windows: Sequence[int], rate: int, cost: Callable[[int], float], latency: float | None, share: float
+) -> Framing:
+    tightest = [framing for window in windows if (framing := _tightest(window, rate, cost(window), share))]
     if not tightest:
         raise TooSlow(
             f"a window of {windows[-1] / rate:.1f} s takes {cost(windows[-1]):.1f} s here: too slow to be live"
@@ -86,10 +96,10 @@ def unhurried(framing: Framing, windows: Sequence[int], rate: int) -> Framing:
     return Framing(windows[-1], hop=windows[-1] - 3 * edge, context=edge, lookahead=edge)
 
 
-def _tightest(window: int, rate: int, seconds: float) -> Framing | None:
+def _tightest(window: int, rate: int, seconds: float, share: float) -> Framing | None:
     """The least latency of this window, or None where the machine cannot keep up with it at all."""
     hop, fade, lookahead = (
-        round(max(seconds / UTILISATION, HOP[0]) * rate),
+        round(max(seconds / share, HOP[0]) * rate),
         round(FADE * rate),
         round(LOOKAHEAD[0] * rate),
     )

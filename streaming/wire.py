@@ -12,8 +12,8 @@ message that names what was got and what was expected.
 from __future__ import annotations
 
 import json
-import math
 import struct
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from functools import partial
@@ -214,7 +214,7 @@ def _whole(low: int, high: int) -> Callable[[str, Any], int]:
 
 
 def _number(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
         raise _bad(f"got {name} {str(value)[:40]}, expected a number")
     return float(value)
 
@@ -267,8 +267,8 @@ def pcm(data: bytes, format: str, channels: int) -> Array:
     if len(data) % frame:
         raise ClientError("bad_audio", f"got {len(data)} bytes, expected a multiple of {frame} ({channels} x {format})")
     samples = np.frombuffer(data, dtype).reshape(-1, channels).T
-    scale = np.float32(1 / 32768) if format == "s16le" else np.float32(1)
-    return np.asarray(np.ascontiguousarray(samples, np.float32) * scale)
+    decoded = np.array(samples, np.float32, order="C")
+    return decoded * np.float32(1 / 32768) if format == "s16le" else decoded  # a signalling NaN warns when it is scaled
 
 
 def finite(samples: Array, position: int) -> tuple[Array, ClientError | None]:

@@ -65,7 +65,7 @@ def test_a_long_run_does_not_hold_up_another_lane_but_takes_its_share_of_the_cor
     door = Admission(load(), 100, 1, cores=2)
     easy = Demand(SMALL, allowance=0.018)
     with door.seat(Demand(LONG, allowance=1.7)):
-        assert door.free(easy) > 2
+        assert door.free(easy) >= 2
         assert door.forecast().lanes == {"long": 0.8}
         assert door.refusal(Demand(LONG, allowance=1.7)) == (
             f"the models would be computing 160% of the time (at most {LANE:.0%} in lane long)"
