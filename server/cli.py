@@ -46,6 +46,7 @@ def serve(
     import uvicorn
 
     from server.app import create
+    from server.buffers import Protocol
     from server.config import Settings
     from server.drain import DrainingServer
     from server.websocket import listen
@@ -61,7 +62,7 @@ def serve(
     typer.echo(f"Rivulet on http://{settings.host}:{listener.getsockname()[1]}")
     config = uvicorn.Config(
         application,
-        ws="websockets-sansio",
+        ws=Protocol,
         ws_per_message_deflate=False,
         ws_max_size=1 << 21,
         timeout_graceful_shutdown=5,

@@ -45,6 +45,10 @@ class Transport(Protocol):
         """Returns when the message is on its way; waits while the peer does not read."""
         ...
 
+    def expect(self, bytes_per_s: float) -> None:
+        """So much will be sent: buffers should hold little more than a moment of it."""
+        ...
+
 
 async def serve(transport: Transport, house: House, identity: Identity = ANONYMOUS) -> int:
     """One session, to its end. Returns the code to close with."""
@@ -157,6 +161,7 @@ class Session:
 
     async def run(self) -> None:
         """Raises Gone, ClientError, or what the model raised."""
+        self.transport.expect(self._bytes_per_s())
         await self.send(self._ready())
         work = (self._listen(), self._separate(), self._wait_replaced())
         listening, telling, leaving = tasks = [asyncio.create_task(one) for one in work]
@@ -191,6 +196,10 @@ class Session:
             resume_samples=self.kept,
             replay_from=self.place.at.replay,
         )
+
+    def _bytes_per_s(self) -> float:
+        stems = len(self.names) if self.start.output == "stems" else 1
+        return stems * self.channels * self.start.rate * wire.FORMATS[self.start.format].itemsize
 
     def _ticket(self) -> str:
         return self.house.tickets.write(self.place.ticket(self.told, replace(self.start, gains=self.gains)))

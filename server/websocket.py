@@ -6,6 +6,7 @@ import socket
 
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
+from server.buffers import bound
 from server.session import Gone
 
 SEND_BUFFER = 64 << 10  # bytes in the kernel for each client
@@ -39,6 +40,9 @@ class WebSocketTransport:
                 await self._websocket.send_bytes(message)
         except (WebSocketDisconnect, RuntimeError) as error:
             raise Gone from error
+
+    def expect(self, bytes_per_s: float) -> None:
+        bound(self._websocket.scope, bytes_per_s)
 
     async def close(self, code: int) -> None:
         if self._websocket.application_state != WebSocketState.DISCONNECTED:

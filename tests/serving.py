@@ -25,6 +25,7 @@ from websockets.asyncio.client import ClientConnection
 from models import registry, toys
 from models.separator import Separator
 from server.app import create
+from server.buffers import Protocol
 from server.config import Settings
 from server.websocket import listen
 from streaming.framing import Array
@@ -46,7 +47,7 @@ def running(models: Mapping[str, registry.Entry] | None = None, **settings: Any)
     application = create(Settings(**settings), models)
     listener = listen("127.0.0.1", 0)
     config = uvicorn.Config(
-        application, ws="websockets-sansio", ws_per_message_deflate=False, log_level="warning", lifespan="on",
+        application, ws=Protocol, ws_per_message_deflate=False, log_level="warning", lifespan="on",
         timeout_graceful_shutdown=2,
     )  # fmt: skip
     server = uvicorn.Server(config)

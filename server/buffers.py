@@ -1,0 +1,40 @@
+"""How much audio may hide between `send` and a client that does not read: bounded by time, not by bytes.
+
+A reader that stalls is known of only when every buffer on the way is full. Defaults (64 KiB here, megabytes in the kernel)
+are 5 s of four stereo stems and a minute of speech; so each connection gets buffers in proportion to what it sends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Any
+
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+EXTENSION = "rivulet.tcp"
+KERNEL_S, OWN_S = 0.15, 0.05  # seconds of audio; Linux doubles the former, for what it spends on keeping it
+LEAST, MOST = 4 << 10, 256 << 10  # bytes
+
+
+class Protocol(WebSocketsSansIOProtocol):
+    """uvicorn's, but the application is given the connection: ASGI has no word for its buffers."""
+
+    async def run_asgi(self) -> None:
+        extensions: Any = self.scope.setdefault("extensions", {})
+        extensions[EXTENSION] = self.transport
+        await super().run_asgi()
+
+
+def bound(scope: Any, bytes_per_s: float) -> None:
+    """Buffers for a connection that sends so much; of another server than this, nothing."""
+    transport: asyncio.Transport | None = scope.get("extensions", {}).get(EXTENSION)
+    if transport is None:
+        return
+    transport.set_write_buffer_limits(high=_within(bytes_per_s * OWN_S))
+    if tcp := transport.get_extra_info("socket"):
+        tcp.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _within(bytes_per_s * KERNEL_S))
+
+
+def _within(size: float) -> int:
+    return round(min(max(size, LEAST), MOST))
