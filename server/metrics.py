@@ -48,7 +48,7 @@ class Metrics:
         )
         self.late = counter("late_chunks", "Chunks that left later than promised", "model")
         self.samples = counter("samples_out", "Samples told, a channel", "model")
-        self.silenced = counter("samples_silenced", "Samples that were not numbers, or beyond sound")
+        self.silenced = counter("silenced_messages", "Messages with samples that were not numbers, or beyond sound")
         self.loop_lag = seconds("event_loop_lag_seconds", "How late a timer fires")
         self.tasks = gauge("tasks", "Tasks of the event loop")
         self.model_bytes = gauge("model_bytes", "Weights in memory", "model")

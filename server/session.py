@@ -52,12 +52,13 @@ class Transport(Protocol):
 
 async def serve(transport: Transport, house: House, identity: Identity = ANONYMOUS) -> int:
     """One session, to its end. Returns the code to close with."""
-    metrics, session = house.metrics, None
+    metrics, first, session = house.metrics, None, None
     try:
         house.drain.check()
         first = await _first(transport, house.settings)
         async with entered(first, house, identity) as place:
             session = Session(transport, place, house)
+            metrics.resumes.labels("resumed").inc(place.resumed)
             with house.drain.session(session.send), session.known():
                 await session.run()
         return metrics.closed("done", 1000)
@@ -66,6 +67,7 @@ async def serve(transport: Transport, house: House, identity: Identity = ANONYMO
     except ClientError as error:
         if session is None:
             metrics.refusals.labels(error.code).inc()
+            metrics.resumes.labels(error.code).inc(isinstance(first, wire.Resume))
         await _tell(transport, error, house.settings)
         return metrics.closed(error.code, wire.CLOSE_CODES[error.code])
     except Exception:
@@ -233,6 +235,7 @@ class Session:
         if self.start.format == "f32le":
             pcm, error = wire.finite(pcm, self.heard)
             if error:
+                self.house.metrics.silenced.inc()
                 await self.send(wire.Error(error.code, error.message, error.fatal))
         if not (samples := pcm.shape[1]):
             return
