@@ -65,6 +65,7 @@ def serve(
         ws=Protocol,
         ws_per_message_deflate=False,
         ws_max_size=1 << 21,
+        ws_ping_timeout=60,  # a pong waits behind the audio that is not read yet, as with files on a slow machine
         timeout_graceful_shutdown=5,
         log_level=log_level,
         access_log=False,
