@@ -7,7 +7,7 @@ NPM := BIN="$(abspath $(BIN))" sh clients/web/npm.sh
 PAGE := clients/web/dist/index.html
 PAGE_SOURCES := $(shell find clients/web -type f -not -path '*/node_modules/*' -not -path '*/dist/*' 2>/dev/null)
 
-.PHONY: install run test test-slow lint bench train web clean
+.PHONY: install run test test-slow lint bench load stall churn train web clean
 
 install: $(VENV)/.installed
 
@@ -50,12 +50,19 @@ MODEL ?= speech
 SECONDS ?= 30
 SESSIONS ?= 1
 BENCH_PORT ?= 8765
-bench: install
-	$(BIN)/rivulet serve --port $(BENCH_PORT) --log-level warning & server=$$!; trap "kill $$server" EXIT; \
+WITH_SERVER = $(BIN)/rivulet serve --port $(BENCH_PORT) --log-level warning & server=$$!; trap "kill $$server" EXIT; \
 	$(BIN)/python -c "import time, urllib.request as u; \
 	exec('while True:\n try: u.urlopen(\"http://127.0.0.1:$(BENCH_PORT)/readyz\"); break\n except OSError: time.sleep(0.5)')"; \
-	mkdir -p out; $(BIN)/python -m clients.bench.latency --url ws://127.0.0.1:$(BENCH_PORT) --model $(MODEL) \
+	mkdir -p out;
+bench: install
+	$(WITH_SERVER) $(BIN)/python -m clients.bench.latency --url ws://127.0.0.1:$(BENCH_PORT) --model $(MODEL) \
 	  --seconds $(SECONDS) --sessions $(SESSIONS) --json out/bench.json --plot out/bench.png
+
+# The same way; docs/benchmarks.md: `make load OPTIONS="--hold-at-max 600"`
+OPTIONS ?=
+churn load stall: install
+	$(WITH_SERVER) $(BIN)/python -m clients.bench.$@ --url ws://127.0.0.1:$(BENCH_PORT) --model $(MODEL) \
+	  --json out/$@.json $(OPTIONS)
 
 # `make train MODEL=speech MINUTES=60 DATA=../shared/data`
 MINUTES ?= 60

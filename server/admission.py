@@ -7,8 +7,8 @@ of the batch takes r(n) seconds, measured, and happens every `period`. A session
   group in its lane, then the event loop's share for everybody's chunk, are within what its promise leaves for computing;
 - no lane is busy for more than `LANE` of the time, the event loop for more than `LOOP`, all cores for more than `MACHINE`.
 
-Both hold the measured costs against the clock: `Load` says how much slower runs are now than when they were measured
-(others use the machine too), and what a chunk costs the event loop. And if promises are being broken in spite of all
+Both hold the measured costs against the clock: `Load` says how much slower runs are now than when they were measured, how
+much of the cores others take, and what a chunk costs the event loop. And if promises are being broken in spite of all
 this, nobody comes in until they are not.
 """
 
@@ -64,11 +64,13 @@ class Load:
         slower: how much longer runs take, by lane, than when they were measured; at least 1.
         chunk_s: seconds of the event loop for one chunk of one session, from the packets to the stems.
         late: the share of chunks that lately left later than promised.
+        others: the share of all cores that other processes take.
     """
 
     slower: dict[Lane, float]
     chunk_s: float
     late: float = 0.0
+    others: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -182,7 +184,7 @@ class Admission:
             ((self._response(one.group, groups, runs) - one.allowance, one.group.name) for one in inside),
             default=(-math.inf, ""),
         )
-        return Forecast(lanes, loop, machine / self._cores, worst, whose)
+        return Forecast(lanes, loop, machine / self._cores + self.load.others, worst, whose)
 
     def _run(self, group: Group, sessions: int) -> float:
         return self.load.slower[group.lane] * group.run(sessions)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -85,6 +86,8 @@ def create(settings: Settings, registry: Registry | None = None) -> FastAPI:
             try:
                 for name in settings.preload:
                     await shelf.get(name)
+                gc.collect()
+                gc.freeze()
                 state["status"] = "ready"
             except Exception as error:
                 log.exception("preloading failed")

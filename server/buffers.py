@@ -14,6 +14,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 EXTENSION = "rivulet.tcp"
 KERNEL_S, OWN_S = 0.15, 0.05  # seconds of audio; Linux doubles the former, for what it spends on keeping it
+FAREWELL_S = 2.0  # that a last word may take to a peer that does not read
 LEAST, MOST = 4 << 10, 256 << 10  # bytes
 
 
@@ -24,6 +25,8 @@ class Protocol(WebSocketsSansIOProtocol):
         extensions: Any = self.scope.setdefault("extensions", {})
         extensions[EXTENSION] = self.transport
         await super().run_asgi()
+        if self.transport.get_write_buffer_size():  # the peer does not read: an orderly close would wait for it for ever
+            self.loop.call_later(FAREWELL_S, self.transport.abort)
 
 
 def bound(scope: Any, bytes_per_s: float) -> None:

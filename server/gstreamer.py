@@ -81,9 +81,10 @@ def _number(name: str, text: str | None, kind: Callable[[str], Any], expected: s
 
 
 def _split(message: bytes) -> Iterator[bytes]:
-    """A `stems.v1` message as the element wants it: no header, and in parts of at most `LARGEST` bytes."""
+    """A `stems.v1` message as the element wants it: no header, stereo, and in parts of at most `LARGEST` bytes."""
     _, _, stems, channels, frames, _ = wire.HEADER.unpack_from(message)
     pcm = np.frombuffer(message, "<f4", offset=wire.HEADER.size).reshape(stems, frames, channels)
-    step = max(1, LARGEST // (4 * stems * channels))
+    pcm = np.repeat(pcm, 2, axis=2) if channels == 1 else pcm
+    step = max(1, LARGEST // (4 * stems * 2))
     for at in range(0, frames, step):
         yield pcm[:, at : at + step].tobytes()

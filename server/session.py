@@ -27,6 +27,7 @@ from streaming.join import Chunk
 from streaming.wire import ClientError
 
 STATS_EVERY = 1.0  # s
+FAREWELL_S = 1.0  # that the last error may take
 MOST_MARKS = 1000  # that may wait in one session
 
 
@@ -101,7 +102,7 @@ async def _receive(transport: Transport, seconds: float | None) -> str | bytes:
 async def _tell(transport: Transport, error: ClientError, settings: Settings) -> None:
     """The error, if the peer still reads."""
     try:
-        async with asyncio.timeout(settings.send_timeout_s):
+        async with asyncio.timeout(min(settings.send_timeout_s, FAREWELL_S)):
             await transport.send(wire.encode(wire.Error(error.code, error.message, error.fatal, error.retry_after_ms)))
     except (TimeoutError, Gone):
         pass

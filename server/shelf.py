@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -105,6 +106,7 @@ class Shelf:
         self._make_room(key, separator.spec.size)
         found = await costs(separator, self._engine)
         self._watch.knows(separator, found)
+        gc.freeze()  # it stays: the collector must not walk torch's half a million objects in the middle of a stream
         return Loaded(entry.name if key[1] is None else f"{entry.name}({','.join(key[1])})", separator, found)
 
     def _make_room(self, new: Key, size: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 
 from server.admission import Load
@@ -28,6 +29,7 @@ class Watch:
         self._expected = dict.fromkeys(NICE, 0.0)  # s that they should have taken
         self._runs = dict.fromkeys(NICE, 0.0)
         self._chunks = self._late = self._cpu = 0.0
+        self._machine = Machine()
 
     def knows(self, separator: object, costs: Costs) -> None:
         """What runs of this separator should take."""
@@ -58,6 +60,7 @@ class Watch:
             self._metrics.utilised({lane: (after - busy[lane]) / spent for lane, after in engine.busy().items()})
             self._metrics.waits(engine.waiting(), len(asyncio.all_tasks()))
             self._cpu = FADE * self._cpu + time.thread_time() - cpu
+            self.load.others = FADE * self.load.others + (1 - FADE) * self._machine.others()
             self._judge()
             busy, cpu, at = engine.busy(), time.thread_time(), time.monotonic()
 
@@ -74,6 +77,33 @@ class Watch:
             self._runs[lane] *= FADE
         self._chunks *= FADE
         self._late *= FADE
+
+
+class Machine:
+    """What other processes, and other machines on the same hardware, take of all cores."""
+
+    def __init__(self) -> None:
+        self._before = self._now()
+
+    def others(self) -> float:
+        """The share of all cores since the last call; 0 where the system does not say (`/proc/stat`)."""
+        (busy_before, all_before, own_before), now = self._before, self._now()
+        self._before = busy, all_, own = now
+        if all_ <= all_before:
+            return 0.0
+        return min(max((busy - busy_before - (own - own_before)) / (all_ - all_before), 0.0), 1.0)
+
+    @staticmethod
+    def _now() -> tuple[float, float, float]:
+        """Seconds of all cores: busy (stolen ones too), all, and of this process."""
+        try:
+            with open("/proc/stat") as file:
+                ticks = [int(value) for value in file.readline().split()[1:9]]
+        except OSError:
+            return 0.0, 0.0, 0.0
+        idle = ticks[3] + ticks[4]
+        second = os.sysconf("SC_CLK_TCK")
+        return (sum(ticks) - idle) / second, sum(ticks) / second, time.process_time()
 
 
 async def watch_loop(metrics: Metrics, every: float = 0.05) -> None:

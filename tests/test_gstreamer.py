@@ -74,6 +74,19 @@ async def test_frames_out_equal_frames_in(host: str, path: str, length: int) -> 
             await socket.recv()
 
 
+async def test_a_mono_model_comes_out_on_both_channels(host: str) -> None:
+    pcm = zoo.audio(2, 5000)
+    async with connect(host, **{"model-name": "toy-split"}) as socket:
+        await socket.recv()
+        reading = asyncio.create_task(read(socket, 2))
+        await socket.send(pcm.T.astype("<f4").tobytes())
+        await socket.send(b"")
+        stems = await reading
+    assert stems.shape == (2, 5000, 2)
+    np.testing.assert_array_equal(stems[..., 0], stems[..., 1])
+    assert np.abs(stems).max() > 0.1
+
+
 async def test_the_declared_latency_is_the_promise_in_whole_milliseconds(host: str) -> None:
     async with connect(host) as socket:
         latency = json.loads(await socket.recv())["model_info"]["latency"]

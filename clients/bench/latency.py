@@ -17,25 +17,20 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
-import json
-import os
-import platform
 import sys
-import urllib.request
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from rivulet_client.codec import Start, pack
-from rivulet_client.handshake import models_url
 
 from clients.bench import report, sound
+from clients.bench.circumstances import circumstances
 from clients.bench.session import Load, run_sessions
+from clients.bench.target import LOOP, model_info
 from clients.bench.timeline import Timeline, summary
 
 TOLERANCE_MS = 15.0
-LOOP = 16.0  # s of the synthetic sound, played round and round
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -62,25 +57,6 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 class _Format(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
     pass
-
-
-def model_info(url: str, name: str, token: str | None = None) -> dict[str, Any]:
-    """The entry of `GET /v1/models` for a model by its name, or by what it is the default for.
-
-    Raises:
-        ValueError: there is none; the message lists those that are.
-    """
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    with urllib.request.urlopen(urllib.request.Request(models_url(url), headers=headers), timeout=10) as answer:
-        models: list[dict[str, Any]] = json.load(answer)
-    for model in models:
-        if model["name"] == name or name in _names(model.get("default_for")):
-            return model
-    raise ValueError(f"got model {name!r}, the server has {', '.join(model['name'] for model in models)}")
-
-
-def _names(value: Any) -> list[str]:
-    return [value] if isinstance(value, str) else list(value or ())
 
 
 def prepare(options: argparse.Namespace) -> Load:
@@ -115,10 +91,9 @@ def measure(load: Load, sessions: int) -> list[Timeline]:
         gc.enable()
 
 
-def circumstances(load: Load, options: argparse.Namespace) -> dict[str, Any]:
+def _circumstances(load: Load, options: argparse.Namespace) -> dict[str, Any]:
     """What the figures depend on beside the server."""
     start = load.start
-    packages = {name: _version(name) for name in ("rivulet-client", "websockets", "numpy")}
     return {
         "model": start.model,
         "rate": start.rate,
@@ -129,16 +104,8 @@ def circumstances(load: Load, options: argparse.Namespace) -> dict[str, Any]:
         "warmup_s": options.warmup,
         "latency_asked_ms": options.latency_ms,
         "audio": options.audio.name if options.audio else "synthetic",
-        "packages": {"python": platform.python_version(), **packages},
-        "machine": {"platform": platform.platform(), "cpus": os.cpu_count(), "load_1min": os.getloadavg()[0]},
+        **circumstances(),
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -150,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"clients.bench.latency: {error}", file=sys.stderr)
         return 1
     timelines = measure(load, options.sessions)
-    figures = {**summary(timelines, options.warmup), **circumstances(load, options)}
+    figures = {**summary(timelines, options.warmup), **_circumstances(load, options)}
     print(report.table(figures))
     if options.json:
         report.write_json(options.json, figures)

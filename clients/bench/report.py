@@ -23,9 +23,8 @@ def table(figures: dict[str, Any]) -> str:
     each = figures["per_session"]
     named = [*enumerate(each[:32])] if len(each) > 1 else []
     for name, row in [*((f"session {index}", row) for index, row in named), ("all", figures)]:
-        rows.append([name, *(_cell(row.get(key)) for key in columns.values())])
-    widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
-    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+        rows.append([name, *(cell(row.get(key)) for key in columns.values())])
+    lines = [grid(rows)]
     lines.append(
         f"milliseconds; RTF from {figures['rtf_source']}; {figures['sessions']} sessions of {figures['model']}"
     )
@@ -39,7 +38,14 @@ def table(figures: dict[str, Any]) -> str:
     return "\n".join(lines + [f"FAILED {failure}" for failure in figures["failures"]])
 
 
-def _cell(value: Any) -> str:
+def grid(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of equally many cells, in columns."""
+    widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
+    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+
+
+def cell(value: Any) -> str:
+    """A figure; a dash for what was not measured."""
     if isinstance(value, float):
         return "-" if math.isnan(value) else f"{value:.3g}" if value < 1 else f"{value:.1f}"
     return "-" if value is None else str(value)
@@ -48,14 +54,14 @@ def _cell(value: Any) -> str:
 def write_json(path: Path, figures: dict[str, Any]) -> None:
     """Strict JSON: what was not measured is null."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(_strict(figures), indent=1) + "\n")
+    path.write_text(json.dumps(strict(figures), indent=1) + "\n")
 
 
-def _strict(value: Any) -> Any:
+def strict(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _strict(item) for key, item in value.items()}
+        return {key: strict(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_strict(item) for item in value]
+        return [strict(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
