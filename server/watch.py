@@ -14,8 +14,8 @@ from server.metrics import Metrics
 CHUNK_S = 0.0004  # s of the event loop for a chunk, before any was measured
 IDLE = 0.04  # s a second that the event loop takes for itself: timers, and waking up for few sessions
 DEAREST = 4  # times that: what comes and goes at the door is not a chunk's fault
-FADE = 0.8  # of what was known a second ago counts on: a memory of about 5 s
-FEW = 50  # chunks, or runs, that say nothing yet
+FADE = 0.9  # of what was known a second ago counts on: a memory of about 10 s
+FEW = 100  # chunks, or runs, that say nothing yet
 
 
 class Watch:

@@ -33,6 +33,8 @@ vectors = {
             "type": "start", "model": "music", "rate": 48000, "channels": 2, "format": "s16le",
             "output": "mix", "gains": {"vocals": 0.0}, "mono": True, "latency_ms": 200.0,
         },
+        {"type": "start", "model": "music", "rate": 44100, "channels": 2, "format": "f32le", "live": False},
+        {"type": "resume", "token": "eyJzIjoiYSJ9.c2ln-_", "received": 123456},
         {"type": "mark", "id": "a"},
         {"type": "gains", "gains": {"vocals": 0.5, "drums": 2.0}},
         {"type": "end"},
@@ -41,14 +43,21 @@ vectors = {
         {
             "type": "ready", "session": "s1", "model": "music", "stems": ["vocals", "drums", "bass", "other"],
             "rate": 44100, "channels": 2, "format": "s16le", "latency_samples": 2048, "latency_ms": 60.0,
-            "protocol": "stems.v1",
+            "resume": "eyJzIjoiYSJ9.c2ln-_", "resume_samples": 0, "replay_from": 0, "protocol": "stems.v1",
+        },
+        {
+            "type": "ready", "session": "s1", "model": "speech", "stems": ["speaker_1", "speaker_2"],
+            "rate": 48000, "channels": 1, "format": "f32le", "latency_samples": 1536, "latency_ms": 44.7,
+            "resume": "eyJzIjoiYiJ9.c2ln-_", "resume_samples": 6000, "replay_from": 117500, "protocol": "stems.v1",
         },
         {"type": "mark", "id": "a", "sample": 4410},
         {
             "type": "stats", "heard": 44100, "told": 42052, "lag_ms": 5.5, "compute_p50_ms": 2.0,
-            "compute_p95_ms": 3.0, "queue_p95_ms": 0.5,
+            "compute_p95_ms": 3.0, "queue_p95_ms": 0.5, "resume": "eyJzIjoiYSJ9.c2ln-_",
         },
+        {"type": "draining", "deadline_ms": 30000},
         {"type": "error", "code": "bad_audio", "message": "got 3 bytes", "fatal": True},
+        {"type": "error", "code": "capacity", "message": "full", "fatal": True, "retry_after_ms": 2000},
         {"type": "done", "samples": 44100},
     ],
 }  # fmt: skip

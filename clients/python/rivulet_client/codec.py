@@ -43,11 +43,24 @@ class Start:
     gains: Mapping[str, float] | None = None
     mono: bool | None = None
     latency_ms: float | None = None
+    live: bool | None = None
+
+
+@dataclass(frozen=True)
+class Resume:
+    """In place of `start`: go on with a session whose connection was lost. `received`: samples whose stems have come."""
+
+    token: str
+    received: int
 
 
 @dataclass(frozen=True)
 class Ready:
-    """What the session will be. `channels`: of each output. `latency_ms`: the promise, the network left out."""
+    """What the session will be. `channels`: of each output. `latency_ms`: the promise, the network left out.
+
+    `resume`: a token to go on with after a lost connection; None from a server that cannot. `resume_samples`: how many
+    samples before the first that has not come back may have to go up again then. `replay_from`: from which one on they do.
+    """
 
     session: str
     model: str
@@ -57,6 +70,9 @@ class Ready:
     format: str
     latency_samples: int
     latency_ms: float
+    resume: str | None = None
+    resume_samples: int = 0
+    replay_from: int = 0
     protocol: str = PROTOCOL
 
 
@@ -87,15 +103,24 @@ class Stats:
     compute_p50_ms: float
     compute_p95_ms: float
     queue_p95_ms: float
+    resume: str | None = None
+
+
+@dataclass(frozen=True)
+class Draining:
+    """The server is going away; the session goes on, and is cut after `deadline_ms`. What comes then is a resumption."""
+
+    deadline_ms: int
 
 
 @dataclass(frozen=True)
 class Error:
-    """A complaint; when it is `fatal` the session is over."""
+    """A complaint; when it is `fatal` the session is over. `retry_after_ms`: when to try again, if that may help."""
 
     code: str
     message: str
     fatal: bool
+    retry_after_ms: int | None = None
 
 
 @dataclass(frozen=True)
@@ -115,8 +140,10 @@ class Header(NamedTuple):
     start: int
 
 
-Message = Ready | Mark | Stats | Error | Done
-_KINDS: dict[str, type[Message]] = {"ready": Ready, "mark": Mark, "stats": Stats, "error": Error, "done": Done}
+Message = Ready | Mark | Stats | Draining | Error | Done
+_KINDS: dict[str, type[Message]] = {
+    "ready": Ready, "mark": Mark, "stats": Stats, "draining": Draining, "error": Error, "done": Done,
+}  # fmt: skip
 _TYPES: dict[str, type | tuple[type, ...]] = {"str": str, "int": int, "float": (int, float), "bool": bool}
 
 
@@ -125,9 +152,9 @@ def encode(kind: str, **body: Any) -> str:
     return json.dumps({"type": kind, **{name: value for name, value in body.items() if value is not None}})
 
 
-def encode_start(start: Start) -> str:
-    """The `start` message."""
-    return encode("start", **{item.name: getattr(start, item.name) for item in fields(start)})
+def encode_start(first: Start | Resume) -> str:
+    """The first message: `start`, or `resume` in its place."""
+    return encode(type(first).__name__.lower(), **{item.name: getattr(first, item.name) for item in fields(first)})
 
 
 def decode(text: str) -> Message | None:
@@ -154,10 +181,13 @@ def decode(text: str) -> Message | None:
 
 
 def _value(name: str, annotation: str, value: Any) -> Any:
-    if annotation.startswith("tuple"):
+    kind, _, none = annotation.partition(" | ")
+    if none and value is None:
+        return None
+    if kind.startswith("tuple"):
         if isinstance(value, list) and all(isinstance(item, str) for item in value):
             return tuple(value)
-    elif isinstance(value, _TYPES[annotation]) and isinstance(value, bool) == (annotation == "bool"):
+    elif isinstance(value, _TYPES[kind]) and isinstance(value, bool) == (kind == "bool"):
         return value
     raise ProtocolError(f"got {name} {str(value)[:40]!r}, expected {annotation}")
 

@@ -5,13 +5,18 @@ from __future__ import annotations
 CLOSE_CODES = {
     4400: "bad_message",
     4401: "unauthorized",
+    4403: "forbidden",
     4404: "unknown_model",
     4408: "timeout",
     4409: "order",
+    4410: "replaced",
     4413: "too_large",
     4422: "bad_audio",
     4425: "latency",
+    4426: "resume",
+    4429: "too_many",
     4503: "model_unavailable",
+    1012: "draining",
     1013: "capacity",
     1011: "internal",
 }
@@ -29,16 +34,22 @@ class RivuletError(Exception):
 class Unreachable(RivuletError):
     """No server answered, however often it was tried (`unreachable`). Check the address, or try again later."""
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, retry_after_ms: int | None = None) -> None:
         super().__init__("unreachable", message)
+        self.retry_after_ms = retry_after_ms
 
 
 class Refused(RivuletError):
-    """The server answered and said no before the session was ready: `unknown_model`, `latency`, `capacity`, ..."""
+    """The server answered and said no before the session was ready: `unknown_model`, `latency`, `capacity`, ...
 
-    def __init__(self, code: str, message: str, close_code: int | None = None) -> None:
+    `retry_after_ms`: when the server thinks that it is worth trying again.
+    """
+
+    def __init__(
+        self, code: str, message: str, close_code: int | None = None, retry_after_ms: int | None = None
+    ) -> None:
         super().__init__(code, message)
-        self.close_code = close_code
+        self.close_code, self.retry_after_ms = close_code, retry_after_ms
 
 
 class SessionError(RivuletError):
@@ -50,7 +61,7 @@ class SessionError(RivuletError):
 
 
 class ConnectionLost(RivuletError):
-    """The connection ended in mid-stream, without a word of why (`connection_lost`).
+    """The connection ended in mid-stream, and the session could not be resumed (`connection_lost`).
 
     Attributes:
         sent, received: samples of the timeline that had gone up, and whose stems had come back. Everything in

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import ssl
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from rivulet_client.codec import PROTOCOL, Error, Ready, Start, decode, encode_start
+from rivulet_client.codec import PROTOCOL, Error, Ready, Resume, Start, decode, encode_start
+from rivulet_client.credentials import Token, authorization
 from rivulet_client.errors import CLOSE_CODES, ProtocolError, Refused, Unreachable
+from rivulet_client.patience import backoff, passing, pause
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as dial
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
@@ -43,64 +43,65 @@ def _split(url: str, schemes: dict[str, str], tail: str) -> tuple[str, str, str,
     return schemes[parts.scheme], parts.netloc, path if path.endswith(tail) else path + tail, parts.query, ""
 
 
-def backoff(first: float = 0.25, most: float = 8.0) -> Iterator[float]:
-    """Seconds to wait before each further try: doubling, bounded, each cut by up to a half at random.
-
-    The chance is there so that the many clients of one server that went away do not come back in one moment.
-    """
-    while True:
-        yield first * random.uniform(0.5, 1.0)
-        first = min(2 * first, most)
-
-
 async def open_session(
-    url: str, start: Start, *, token: str | None, patience: float, retries: int, tls: ssl.SSLContext | None = None
+    url: str, start: Start, *, token: Token | None, patience: float, retries: int, tls: ssl.SSLContext | None = None
 ) -> tuple[ClientConnection, Ready]:
     """A connection on which `start` was answered by `ready`.
 
-    Tries again, at most `retries` times, when nobody answers or the server says `capacity`; any other refusal would be
-    the same the next time. `patience` seconds bound the opening and the wait for `ready`, each.
+    Tries again, at most `retries` times and not before the server's `retry_after_ms`, when nobody answers or the server is
+    full or draining; any other refusal would be the same the next time. `patience` s bound the opening and the wait for
+    `ready`, each.
 
     Raises:
         Unreachable, Refused, ProtocolError.
     """
-    delays = backoff()
-    while True:
+    for delay, _ in zip(backoff(), range(retries), strict=False):
         try:
-            return await _attempt(url, start, token, patience, tls)
+            return await attempt(url, start, token, patience, tls)
         except (Unreachable, Refused) as error:
-            if retries <= 0 or not (isinstance(error, Unreachable) or error.code == "capacity"):
+            if not passing(error):
                 raise
-        retries -= 1
-        await asyncio.sleep(next(delays))
+            wait = pause(error, delay)
+        await asyncio.sleep(wait)
+    return await attempt(url, start, token, patience, tls)
 
 
-async def _attempt(
-    url: str, start: Start, token: str | None, patience: float, tls: ssl.SSLContext | None
+async def attempt(
+    url: str, first: Start | Resume, token: Token | None, patience: float, tls: ssl.SSLContext | None
 ) -> tuple[ClientConnection, Ready]:
+    """One try of the same, or of going on with a session."""
     socket = await _dial(stream_url(url), token, patience, tls)
     try:
         async with asyncio.timeout(patience):
-            await socket.send(encode_start(start))
+            await socket.send(encode_start(first))
             ready = await _ready(socket)
-        if (ready.protocol, ready.rate, ready.format) != (PROTOCOL, start.rate, start.format):
-            got = f"{ready.protocol} at {ready.rate} Hz in {ready.format}"
-            raise ProtocolError(f"got a session of {got}, expected {PROTOCOL} at {start.rate} Hz in {start.format}")
+        _check(first, ready)
         return socket, ready
     except TimeoutError:
         await hang_up(socket)
-        raise Refused("timeout", f"no ready within {patience:g} s; the server may be loading {start.model}") from None
+        raise Refused("timeout", f"no ready within {patience:g} s; the server may be loading the model") from None
     except ConnectionClosed as closed:
-        code = closed.rcvd.code if closed.rcvd else None
-        if code in CLOSE_CODES:
-            raise Refused(CLOSE_CODES[code], closed.rcvd.reason if closed.rcvd else "", code) from None
-        raise Unreachable(f"{url} closed the connection before it was ready ({closed})") from None
+        raise _refusal(url, closed) from None
     except BaseException:
         await hang_up(socket)
         raise
 
 
-async def _dial(url: str, token: str | None, patience: float, tls: ssl.SSLContext | None) -> ClientConnection:
+def _check(first: Start | Resume, ready: Ready) -> None:
+    rate, format = (first.rate, first.format) if isinstance(first, Start) else (ready.rate, ready.format)
+    if (ready.protocol, ready.rate, ready.format) != (PROTOCOL, rate, format):
+        got = f"{ready.protocol} at {ready.rate} Hz in {ready.format}"
+        raise ProtocolError(f"got a session of {got}, expected {PROTOCOL} at {rate} Hz in {format}")
+
+
+def _refusal(url: str, closed: ConnectionClosed) -> Refused | Unreachable:
+    code = closed.rcvd.code if closed.rcvd else None
+    if code in CLOSE_CODES:
+        return Refused(CLOSE_CODES[code], closed.rcvd.reason if closed.rcvd else "", code)
+    return Unreachable(f"{url} closed the connection before it was ready ({closed})")
+
+
+async def _dial(url: str, token: Token | None, patience: float, tls: ssl.SSLContext | None) -> ClientConnection:
     secure: dict[str, Any] = {"ssl": tls} if tls is not None else {}
     try:
         return await dial(
@@ -111,19 +112,23 @@ async def _dial(url: str, token: str | None, patience: float, tls: ssl.SSLContex
             open_timeout=patience,
             close_timeout=CLOSE_TIMEOUT,
             ping_timeout=PING_TIMEOUT,
-            additional_headers={"Authorization": f"Bearer {token}"} if token is not None else None,
+            additional_headers=await authorization(token),
             **secure,
         )
     except InvalidStatus as error:
-        status = error.response.status_code
-        if status in AWAY:
-            raise Unreachable(f"{url} answered with HTTP {status}") from None
-        code = "unauthorized" if status in (401, 403) else "http"
-        raise Refused(code, f"{url} answered with HTTP {status}") from None
+        raise _no(url, error) from None
     except ssl.SSLCertVerificationError as error:
         raise Refused("certificate", f"{url}: {error.verify_message}") from None
     except (OSError, EOFError, InvalidHandshake) as error:  # TimeoutError is an OSError
         raise Unreachable(f"{url}: {error or type(error).__name__}") from error
+
+
+def _no(url: str, error: InvalidStatus) -> Refused | Unreachable:
+    status, after = error.response.status_code, error.response.headers.get("Retry-After", "")
+    message = f"{url} answered with HTTP {status}"
+    if status in AWAY:
+        return Unreachable(message, 1000 * int(after) if after.isascii() and after.isdigit() else None)
+    return Refused("unauthorized" if status in (401, 403) else "http", message)
 
 
 async def _ready(socket: ClientConnection) -> Ready:
@@ -133,7 +138,7 @@ async def _ready(socket: ClientConnection) -> Ready:
         if isinstance(message, Ready):
             return message
         if isinstance(message, Error) and message.fatal:
-            raise Refused(message.code, message.message, await close_code(socket))
+            raise Refused(message.code, message.message, await close_code(socket), message.retry_after_ms)
         if not isinstance(text, str):
             raise ProtocolError(f"got {len(text)} bytes of audio, expected ready")
 

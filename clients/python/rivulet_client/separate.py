@@ -27,9 +27,10 @@ async def separate(
     Args:
         chunks: PCM `[C, T]` (or `[T]` of a mono stream), each of any length, from an iterable that does not block or an
             async one. It is read in a task of its own, as fast as the server takes it; a live source paces itself.
-        reconnect: whether to begin a new session, from the first sample that has not come back, when the connection is
-            lost. The timeline stays whole; the model begins without its past, so the joint may be heard, and
-            interchangeable sources (speakers) may come back in another order. Given up when a session brings nothing.
+        reconnect: what to do when a lost connection could not be resumed within `resume_s` (resuming itself needs no
+            asking: it cannot be heard). True: begin a new session from the first sample that has not come back. The
+            timeline stays whole; the model begins without its past, so the joint may be heard, and interchangeable
+            sources (speakers) may come back in another order. Given up when a session brings nothing.
         ahead: s of audio, beyond the latency, that may be out and not back: the bound of everything that is buffered.
         options: those of `connect`. Non-fatal errors of the server are logged.
 
@@ -65,11 +66,12 @@ async def separate(
 async def separate_array(url: str, pcm: NDArray[Any], rate: int, **options: Unpack[Wanted]) -> dict[str, Array]:
     """A whole recording, `[C, T]` or `[T]`, as stem name to `[C, T]` float32; empty for no samples.
 
-    The channels are those of `pcm`, and the format is f32le unless `options` say otherwise. Faster than real time if
-    the server is. Raises what `separate` raises.
+    The channels are those of `pcm`; the format is f32le, and the session not `live`, unless `options` say otherwise. So it
+    runs as fast as the server has time to spare. Raises what `separate` raises.
     """
     samples = pcm[np.newaxis] if pcm.ndim == 1 else pcm
     options.setdefault("format", "f32le")
+    options.setdefault("live", False)
     stems: dict[str, Array] = {}
     async with aclosing(separate(url, [samples], rate=rate, channels=samples.shape[0], **options)) as chunks:
         async for chunk in chunks:

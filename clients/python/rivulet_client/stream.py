@@ -2,37 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import ssl
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Literal, TypedDict
 
 from numpy.typing import NDArray
-from rivulet_client.codec import (
-    FORMATS,
-    MAX_MESSAGE,
-    Array,
-    Done,
-    Error,
-    Format,
-    Mark,
-    Ready,
-    Start,
-    Stats,
-    Stems,
-    decode,
-    encode,
-    pack,
-    planar,
-    unpack,
-)
-from rivulet_client.errors import CLOSE_CODES, ConnectionLost, ProtocolError, RivuletError, SessionError
-from rivulet_client.handshake import close_code, hang_up, open_session
-from websockets.asyncio.client import ClientConnection
-from websockets.exceptions import ConnectionClosed
-
-Event = Stems | Mark | Stats | Error | Done
+from rivulet_client.account import Event
+from rivulet_client.codec import FORMATS, MAX_MESSAGE, Array, Format, Ready, Start, Stems, pack, planar
+from rivulet_client.credentials import Token
+from rivulet_client.handshake import attempt, open_session
+from rivulet_client.journal import Entry, Journal
+from rivulet_client.line import Line
+from rivulet_client.redial import Redial
 
 
 class Wanted(TypedDict, total=False):
@@ -45,9 +27,11 @@ class Wanted(TypedDict, total=False):
     gains: Mapping[str, float] | None
     mono: bool | None
     latency_ms: float | None
-    token: str | None
+    live: bool
+    token: Token | None
     timeout: float
     retries: int
+    resume_s: float
     tls: ssl.SSLContext | None
 
 
@@ -71,9 +55,11 @@ async def connect(
     gains: Mapping[str, float] | None = None,
     mono: bool | None = None,
     latency_ms: float | None = None,
-    token: str | None = None,
+    live: bool = True,
+    token: Token | None = None,
     timeout: float = 10.0,  # noqa: ASYNC109 (asyncio.timeout around the block would bound the session too)
     retries: int = 3,
+    resume_s: float = 30.0,
     tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Stream]:
     """A session, open while the block lasts. Leaving it without `end()` abandons what has not come back yet.
@@ -87,19 +73,23 @@ async def connect(
         output: `mix` for one output named `mix`, the sum of the sources by `gains`.
         mono: whether to average the channels of each output.
         latency_ms: the most latency that is wanted; refused with the smallest possible one.
-        token: sent as `Authorization: Bearer`.
+        live: whether the audio comes by the clock. False for a file: as fast as the server has time to spare, with no
+            promise. A live session is not read while it is more than 10 s (the server's setting) ahead of the clock.
+        token: sent as `Authorization: Bearer`; a function (also `async`) is called for a fresh one at every connection.
         timeout: s, for the opening and for the wait for `ready`, each. A server that has to load a model may need more.
-        retries: further tries, with growing pauses, when nobody answers or the server is full. Only the opening is
-            tried again: a connection that is lost in mid-stream raises `ConnectionLost`. A server keeps nothing of a
-            lost session yet, so none can be resumed; `separate(..., reconnect=True)` begins a new one where it broke.
+        retries: further tries of the opening, with growing pauses, and not before the server's `retry_after_ms`, when
+            nobody answers or the server is full or draining.
+        resume_s: how long to try to go on with the session after a lost connection, in s; 0 for not at all. What comes
+            out stays whole, see `Stream`. When it fails, that is a `ConnectionLost`.
 
     Raises:
         Unreachable, Refused, ProtocolError: see `rivulet_client.errors`.
     """
     names = None if stems is None else tuple(stems)
-    start = Start(model, rate, channels, format, names, output, gains, mono, latency_ms)
+    start = Start(model, rate, channels, format, names, output, gains, mono, latency_ms, None if live else False)
     socket, ready = await open_session(url, start, token=token, patience=timeout, retries=retries, tls=tls)
-    stream = Stream(socket, ready, channels, format)
+    redial = Redial(lambda resume: attempt(url, resume, token, timeout, tls), resume_s)
+    stream = Stream(Line(socket, ready, redial), ready, channels, format)
     try:
         yield stream
     finally:
@@ -112,22 +102,34 @@ class Stream:
     **read while you write.** Stems are several times the input, nobody buffers them without bound, and a task that
     sends a long recording before it reads stops for ever after a minute or so of audio. `separate` does both at once.
 
+    A lost connection is made good for `resume_s` seconds: `send` waits meanwhile, and what comes out has no gap and no
+    repeat. For that the stream keeps the PCM that it sent, as bytes, from `ready.resume_samples` before the first sample
+    that has not come back; it never takes more than is under way, and a tenth of a second for each call that waits.
+
     Attributes:
         ready: what the server promised.
         sent, received: samples of the timeline that went up, and whose stems have been read.
     """
 
-    def __init__(self, socket: ClientConnection, ready: Ready, channels: int, format: Format) -> None:
-        self.ready, self.sent, self.received = ready, 0, 0
-        self._socket, self._channels, self._format = socket, channels, format
-        self._ended = self._done = False
+    def __init__(self, line: Line, ready: Ready, channels: int, format: Format) -> None:
+        self.ready, self.received = ready, 0
+        self._line, self._channels, self._format = line, channels, format
         # A tenth of a second: the reader gets its turn that often, and a mark does not wait behind more.
         self._most = max(1, min(ready.rate // 10, MAX_MESSAGE // (channels * FORMATS[format].itemsize)))
+
+    @property
+    def sent(self) -> int:
+        return self._line.journal.sent
+
+    @property
+    def resumes(self) -> int:
+        """How often a lost connection was made good."""
+        return self._line.resumes
 
     async def send(self, pcm: NDArray[Any]) -> None:
         """Sends `[C, T]`, or `[T]` of a mono stream: floating point at full scale 1, or int16. Any length.
 
-        Waits while the server is not ready for more.
+        Waits while the server is not ready for more, or while there is no connection.
 
         Raises:
             ValueError: another shape or type.
@@ -136,25 +138,23 @@ class Stream:
         samples = planar(pcm, self._channels)
         for at in range(0, samples.shape[1], self._most):
             piece: Array = samples[:, at : at + self._most]
-            self.sent += piece.shape[1]  # before the wait: its stems may be here before it ends
-            await self._say(pack(piece, self._format))
+            await self._say(lambda journal, piece=piece: journal.audio(pack(piece, self._format), piece.shape[1]))
 
     async def mark(self, id: str) -> None:
         """Asks for a `Mark` once all audio sent before it has come out."""
-        await self._say(encode("mark", id=id))
+        await self._say(lambda journal: journal.mark(id))
 
     async def gains(self, gains: Mapping[str, float]) -> None:
         """New gains (0 to 4) of a session with `output="mix"`; sources that are not named keep theirs."""
-        await self._say(encode("gains", gains=dict(gains)))
+        await self._say(lambda journal: journal.gains(gains))
 
     async def end(self) -> None:
         """No more audio: the rest of the stems comes out, then `Done`, then the iteration ends."""
-        await self._say(encode("end"))
-        self._ended = True
+        await self._say(Journal.end)
 
     async def close(self) -> None:
         """Closes the connection at once. After `Done` that is what the server does too."""
-        await hang_up(self._socket)
+        await self._line.close()
 
     def __aiter__(self) -> AsyncIterator[Event]:
         return self
@@ -164,57 +164,18 @@ class Stream:
 
         Raises:
             SessionError: the server ended the session and said why.
-            ConnectionLost: it ended without a word.
+            ConnectionLost: the connection ended, and the session could not be resumed.
             ProtocolError: a gap in the timeline, a wrong count.
         """
-        while not self._done:
-            try:
-                data = await self._socket.recv()
-            except ConnectionClosed as closed:
-                raise self._over(closed) from None
-            event = await self._told(data) if isinstance(data, str) else self._stems(data)
-            if event is not None:
-                return event
-        raise StopAsyncIteration
+        event = await self._line.event()
+        if event is None:
+            raise StopAsyncIteration
+        if isinstance(event, Stems):
+            self.received += event.frames
+        return event
 
-    async def _say(self, message: str | bytes) -> None:
-        if self._ended:
+    async def _say(self, note: Callable[[Journal], Entry]) -> None:
+        if self._line.journal.ended:
             raise RuntimeError("the stream has ended; nothing goes up after end()")
-        try:
-            await self._socket.send(message)
-        except ConnectionClosed as closed:
-            raise self._over(closed) from None
-        await asyncio.sleep(0)  # a send into free buffers does not wait, and the reader must not starve
-
-    async def _told(self, text: str) -> Event | None:
-        message = decode(text)
-        if isinstance(message, Error) and message.fatal:
-            raise SessionError(message.code, message.message, await close_code(self._socket))
-        if isinstance(message, Ready):
-            raise ProtocolError("got a second ready")
-        if isinstance(message, Done):
-            if not self._ended or not message.samples == self.sent == self.received:
-                counts = f"{self.sent} samples sent and {self.received} received"
-                raise ProtocolError(f"got done with {message.samples} samples, with {counts}, ended: {self._ended}")
-            self._done = True
-        return message
-
-    def _stems(self, data: bytes) -> Stems:
-        start, samples = unpack(data)
-        count, channels, frames = samples.shape
-        if (count, channels) != (len(self.ready.stems), self.ready.channels):
-            expected = f"{len(self.ready.stems)} of {self.ready.channels}"
-            raise ProtocolError(f"got {count} stems of {channels} channels, expected {expected}")
-        if start != self.received:
-            raise ProtocolError(f"got stems from sample {start}, expected {self.received}: the timeline is broken")
-        if start + frames > self.sent:
-            raise ProtocolError(f"got stems up to sample {start + frames}, but only {self.sent} were sent")
-        self.received += frames
-        return Stems(start, dict(zip(self.ready.stems, samples, strict=True)), frames)
-
-    def _over(self, closed: ConnectionClosed) -> RivuletError:
-        code = closed.rcvd.code if closed.rcvd else None
-        if code in CLOSE_CODES:
-            reason = closed.rcvd.reason if closed.rcvd else ""
-            return SessionError(CLOSE_CODES[code], reason or f"the server closed with code {code}", code)
-        return ConnectionLost(f"the connection ended before done ({closed})", self.sent, self.received)
+        self._line.check()
+        await self._line.say(note(self._line.journal))
