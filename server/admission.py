@@ -4,7 +4,8 @@ Sessions whose windows may run together are a group: same model, same window, sa
 of the batch takes r(n) seconds, measured, and happens every `period`. A session is let in when, with it inside,
 
 - every session has its windows back in time: the batch that runs when its last sample comes, then one run of every
-  group in its lane, then the event loop's share for everybody's chunk, are within what its promise leaves for computing;
+  group in its lane, then the event loop's share for everybody's chunk, stretched by how busy the event loop is (as in any
+  queue: 1 / (1 - busy)), are within what its promise leaves for computing;
 - no lane is busy for more than `LANE` of the time, the event loop for more than `LOOP`, all cores for more than `MACHINE`.
 
 Both hold the measured costs against the clock: `Load` says how much slower runs are now than when they were measured, how
@@ -180,8 +181,9 @@ class Admission:
             lanes[group.lane] = lanes.get(group.lane, 0.0) + seconds / group.period
         loop = sum(self.load.chunk_s * sessions / group.period for group, sessions in groups.items())
         machine = loop + sum(group.cores * self._share(group, groups[group]) for group in groups)
+        stretch = 1 / max(1 - loop, 0.01)
         worst, whose = max(
-            ((self._response(one.group, groups, runs) - one.allowance, one.group.name) for one in inside),
+            ((self._response(one.group, groups, runs) * stretch - one.allowance, one.group.name) for one in inside),
             default=(-math.inf, ""),
         )
         return Forecast(lanes, loop, machine / self._cores + self.load.others, worst, whose)

@@ -11,21 +11,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-import struct
-from collections import deque
 from dataclasses import dataclass
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from rivulet_client.peer_session import Cut, Session, fail, read_token
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
-
-Samples = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -40,7 +35,13 @@ class Behaviour:
         slow_s: how long making each message takes.
         promise_ms: the declared `latency_ms`; that of `hold`, `tick` and `delay_s` if None.
         refuse: `(error code, close code)` of the answer to `start`, for the first `refusals` sessions.
-        drop_after: the most bytes of output of the first `drops` sessions, which are then cut without a word.
+        drop_after: the most bytes of output of the first `drops` connections, which are then cut without a word.
+        cuts: connection `i` is cut after `cuts[i]` messages, both ways together; those beyond the list are not.
+        cut_code: what such a connection is closed with; None for no word at all.
+        resume: whether a session can be resumed: by this peer, or another one of the same behaviour.
+        memory: samples before the first missing one that have to be sent again when a session is resumed.
+        refuse_resumes: `(error code, close code)` of the answers to the first resumptions.
+        retry_after_ms: what a refusal says.
         fatal: `(error code, close code)` in mid-stream, after the first message.
         gap: samples that `start` jumps after the first message.
         miscount: what is added to the samples of `done`.
@@ -57,6 +58,12 @@ class Behaviour:
     refusals: int = 1 << 30
     drop_after: int | None = None
     drops: int = 1 << 30
+    cuts: tuple[int, ...] = ()
+    cut_code: int | None = None
+    resume: bool = True
+    memory: int = 0
+    refuse_resumes: tuple[tuple[str, int], ...] = ()
+    retry_after_ms: int | None = None
     fatal: tuple[str, int] | None = None
     gap: int = 0
     miscount: int = 0
@@ -64,17 +71,26 @@ class Behaviour:
 
 
 class Peer:
-    """A WebSocket server on a free local port. `starts`: the `start` messages it got; `tokens`: the keys with them."""
+    """A WebSocket server on a local port, a free one by default.
 
-    def __init__(self, behaviour: Behaviour | None = None, rate: int = 44_100) -> None:
+    Attributes:
+        starts, resumes: the messages of these types that it got, refused ones too.
+        tokens: the `Authorization` of each connection.
+        audio: what it heard of each session, as bytes. A replay that differs from it is refused with `bad_audio`.
+    """
+
+    def __init__(self, behaviour: Behaviour | None = None, rate: int = 44_100, port: int = 0) -> None:
         self.behaviour, self.rate = behaviour or Behaviour(), rate
         self.starts: list[dict[str, Any]] = []
+        self.resumes: list[dict[str, Any]] = []
         self.tokens: list[str | None] = []
+        self.audio: dict[str, bytearray] = {}
+        self._port = port
         self._server: Server | None = None
 
     async def __aenter__(self) -> Peer:
         self._server = await serve(
-            self._session, "127.0.0.1", 0, subprotocols=[Subprotocol("stems.v1")], compression=None, max_size=1 << 20,
+            self._session, "127.0.0.1", self._port, subprotocols=[Subprotocol("stems.v1")], compression=None, max_size=1 << 20,
             process_request=self._http,
         )  # fmt: skip
         return self
@@ -111,11 +127,27 @@ class Peer:
     async def _session(self, socket: ServerConnection) -> None:
         assert socket.request is not None
         self.tokens.append(socket.request.headers.get("Authorization"))
+        count = len(self.starts) + len(self.resumes)
+        cut = self.behaviour.cuts[count] if count < len(self.behaviour.cuts) else None
         try:
-            start = json.loads(await socket.recv())
-            self.starts.append(start)
-            if self.behaviour.refuse and len(self.starts) <= self.behaviour.refusals:
-                return await _fail(socket, *self.behaviour.refuse)
-            await _Session(socket, start, self.behaviour, len(self.starts) <= self.behaviour.drops).run()
-        except ConnectionClosed:
+            first = json.loads(await socket.recv())
+            if first["type"] == "resume":
+                await self._resume(socket, first, cut)
+            else:
+                await self._start(socket, first, cut)
+        except (ConnectionClosed, Cut):
             pass
+
+    async def _start(self, socket: ServerConnection, start: dict[str, Any], cut: int | None) -> None:
+        self.starts.append(start)
+        if self.behaviour.refuse and len(self.starts) <= self.behaviour.refusals:
+            return await fail(socket, *self.behaviour.refuse, self.behaviour.retry_after_ms)
+        await Session(self, socket, f"s{len(self.starts)}", start, 0, cut).run()
+
+    async def _resume(self, socket: ServerConnection, resume: dict[str, Any], cut: int | None) -> None:
+        self.resumes.append(resume)
+        if len(self.resumes) <= len(self.behaviour.refuse_resumes):
+            refusal = self.behaviour.refuse_resumes[len(self.resumes) - 1]
+            return await fail(socket, *refusal, self.behaviour.retry_after_ms)
+        name, start = read_token(resume["token"])
+        await Session(self, socket, name, start, resume["received"], cut).run()
