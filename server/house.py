@@ -99,12 +99,13 @@ def _check(start: wire.Start, house: House, identity: Identity) -> None:
 def _place(
     first: wire.Start | wire.Resume, ticket: Ticket | None, start: wire.Start, model: Loaded, identity: Identity
 ) -> Place:
+    latency = None if start.latency_ms is None else start.latency_ms / 1000
     if not start.live:
-        given = for_file(model, start.rate)
+        given = for_file(model, start.rate, latency)
     elif ticket:
         given = again(model, start.rate, ticket.framing, ticket.seconds)
     else:
-        given = promise(model, start.rate, None if start.latency_ms is None else start.latency_ms / 1000)
+        given = promise(model, start.rate, latency)
     if not ticket:
         return Place(secrets.token_hex(8), identity, start, model, given)
     assert isinstance(first, wire.Resume)

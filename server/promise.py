@@ -50,10 +50,15 @@ def promise(model: Loaded, rate: int, latency: float | None = None) -> Promise:
     return _stateful(model, rate, latency)
 
 
-def for_file(model: Loaded, rate: int) -> Promise:
-    """As fast as it goes. `seconds` is what it would be if nobody else were here."""
+def for_file(model: Loaded, rate: int, latency: float | None = None) -> Promise:
+    """As fast as it goes; cut as a live stream of this latency would be, if one is asked for, else in few, long windows.
+
+    `seconds` is what it would be if nobody else were here. Raises as `promise` does, of a latency.
+    """
     spec = model.separator.spec
     framing = choose.unhurried(spec.framing, spec.windows, spec.rate)
+    if latency is not None:
+        framing = promise(model, rate, latency).plan.framing
     return Promise(plan := _plan(model, rate, framing), _least(model, plan), "spare", None)
 
 

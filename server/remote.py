@@ -30,6 +30,7 @@ async def separate(
             format="f32le",
             stems=names,
             latency_ms=latency_ms,
+            live=False,
         ):
             yield {name: np.asarray(pcm, np.float32) for name, pcm in event.stems.items()}
     except rivulet_client.ConnectionLost as error:
