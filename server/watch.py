@@ -11,7 +11,7 @@ from server.costs import Costs
 from server.engine import NICE, Engine, Run
 from server.metrics import Metrics
 
-CHUNK_S = 0.0004  # s of the event loop for a chunk, before any was measured
+CHUNK_S = 0.0003  # s of the event loop for a chunk, before any was measured
 IDLE = 0.04  # s a second that the event loop takes for itself: timers, and waking up for few sessions
 DEAREST = 4  # times that: what comes and goes at the door is not a chunk's fault
 FADE = 0.9  # of what was known a second ago counts on: a memory of about 10 s
