@@ -1,5 +1,8 @@
 # `docker build -t rivulet .` takes torch as the default index has it, which on x86-64 Linux runs on the CPU and on CUDA.
 # A smaller image for the CPU alone, or another CUDA: `--build-arg TORCH_INDEX=URL`, one of PyTorch's own wheel indexes.
+# It listens on all addresses of the container, so it starts only with keys (docs/security.md): `docker run --rm rivulet rivulet keys new NAME`
+# makes one; then -e RIVULET_KEYS='[{"name": "NAME", "sha256": "..."}]', or -v ./rivulet.toml:/rivulet.toml:ro -e RIVULET_CONFIG=/rivulet.toml.
+# To try it on this machine alone: -p 127.0.0.1:8000:8000 -e RIVULET_INSECURE=true
 # Weights other than the embedded ones are mounted, not baked: -v models:/models -e RIVULET_CACHE=/models
 FROM node:22-bookworm-slim AS page
 WORKDIR /page/clients/web

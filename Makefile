@@ -7,7 +7,7 @@ NPM := BIN="$(abspath $(BIN))" sh clients/web/npm.sh
 PAGE := clients/web/dist/index.html
 PAGE_SOURCES := $(shell find clients/web -type f -not -path '*/node_modules/*' -not -path '*/dist/*' 2>/dev/null)
 
-.PHONY: install run test test-slow lint bench load stall churn train web clean
+.PHONY: install run test test-slow fuzz lint bench load stall churn train web clean
 
 install: $(VENV)/.installed
 
@@ -39,6 +39,12 @@ test: install $(PAGE)
 
 test-slow: install $(PAGE)
 	$(BIN)/python -m pytest -m slow
+
+# docs/testing.md: `make fuzz SECONDS=60 MESSAGES=100000`
+MESSAGES ?= 100000
+fuzz: install
+	$(BIN)/python tests/fuzz/wire_fuzz.py --seconds $(SECONDS)
+	$(BIN)/python tests/fuzz/socket_fuzz.py --messages $(MESSAGES)
 
 lint: install
 	$(BIN)/ruff check .

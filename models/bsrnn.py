@@ -397,13 +397,20 @@ def read(path: Path) -> tuple[Config, dict[str, Tensor]]:
     Raises:
         ValueError: the file is not of this format, naming what was found.
     """
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
-    with safe_open(str(path), framework="pt") as file:
-        metadata: dict[str, Any] = file.metadata() or {}
-        if metadata.get("format") != FORMAT:
-            raise ValueError(f"{path}: got format {metadata.get('format')!r}, expected {FORMAT!r}")
-        return Config(**json.loads(metadata["config"])), {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            metadata: dict[str, Any] = file.metadata() or {}
+            weights = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, ValueError) as error:
+        raise ValueError(f"{path}: not a whole safetensors file ({error})") from None
+    if metadata.get("format") != FORMAT:
+        raise ValueError(f"{path}: got format {metadata.get('format')!r}, expected {FORMAT!r}")
+    try:
+        return Config(**json.loads(metadata["config"])), weights
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: its configuration cannot be read ({error!r})") from None
 
 
 def network_from(path: Path) -> BandSplitRNN:

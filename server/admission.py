@@ -101,9 +101,7 @@ class Forecast:
 class Admission:
     """Who is inside, and whether one more fits. Of one event loop."""
 
-    def __init__(
-        self, load: Load, most: int, most_files: int, measured: bool = True, cores: int | None = None
-    ) -> None:
+    def __init__(self, load: Load, most: int, most_files: int, measured: bool = True, cores: int | None = None) -> None:
         """`most` live sessions and `most_files` files at once, whatever the machine could do; unless `measured`, no fewer."""
         self.load, self.files, self._measured = load, 0, measured
         self._most, self._most_files = most, most_files

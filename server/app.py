@@ -8,7 +8,7 @@ import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI, Response, WebSocket
+from fastapi import FastAPI, Request, Response, WebSocket
 from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -17,7 +17,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from models.registry import Entry, Registry, build
 from server import gstreamer
+from server.access import Caller, caller, protect
 from server.admission import Admission
+from server.auth import Gate
 from server.config import Settings
 from server.drain import Drain
 from server.engine import Engine
@@ -27,7 +29,8 @@ from server.house import House
 from server.limits import Quotas
 from server.metrics import Metrics
 from server.promise import promise, smallest
-from server.session import serve
+from server.secret import secret
+from server.serve import serve
 from server.shelf import Shelf
 from server.signing import Signer
 from server.tickets import Tickets
@@ -73,7 +76,8 @@ class Capacity(BaseModel):
 def create(settings: Settings, registry: Registry | None = None) -> FastAPI:
     """The application. `registry` replaces the models that the settings name, in tests."""
 
-    house = _house(settings, registry)
+    signer = Signer(secret(settings))
+    house, gate = _house(settings, registry, signer), Gate(settings, signer)
     metrics, engine, shelf, drain = house.metrics, house.engine, house.shelf, house.drain
     state = {"status": "loading"}
     if missing := set(settings.preload) - set(shelf.registry):
@@ -100,9 +104,10 @@ def create(settings: Settings, registry: Registry | None = None) -> FastAPI:
             task.cancel()
         engine.close()
 
-    app = FastAPI(title="Rivulet", summary="Real-time streaming source separation", lifespan=lifespan)
+    app = FastAPI(title="Rivulet", summary="Real-time streaming source separation", lifespan=lifespan, openapi_url=None)
     app.add_middleware(Isolated)
     app.state.house = house
+    protect(app, gate, settings)
 
     @app.get("/livez")
     async def livez() -> dict[str, str]:
@@ -115,18 +120,20 @@ def create(settings: Settings, registry: Registry | None = None) -> FastAPI:
         return {"status": status}
 
     @app.get("/metrics", response_class=Response)
-    async def scrape() -> Response:
+    async def scrape(request: Request) -> Response:
+        if not settings.open_metrics:
+            caller(gate, request)
         _capacity(house)
         for model in shelf.loaded():
             metrics.model_bytes.labels(model.name).set(model.separator.spec.size)
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/v1/models")
-    async def models() -> list[Model]:
-        return [_describe(entry, shelf) for entry in shelf.registry.values()]
+    async def models(identity: Caller) -> list[Model]:
+        return [_describe(entry, shelf) for entry in shelf.registry.values() if identity.may_use(entry.name)]
 
     @app.get("/v1/capacity")
-    async def capacity() -> Capacity:
+    async def capacity(_: Caller) -> Capacity:
         return _capacity(house)
 
     @app.websocket("/v1/stream")
@@ -147,7 +154,11 @@ def create(settings: Settings, registry: Registry | None = None) -> FastAPI:
         await transport.accept(subprotocol)
         code = wire.CLOSE_CODES["internal"]
         try:
-            code = await serve(transport, house)
+            code = await serve(transport, house, caller(gate, transport.connection))
+        except wire.ClientError as error:
+            metrics.refusals.labels(error.code).inc()
+            await transport.refuse(error)
+            code = metrics.closed(error.code, wire.CLOSE_CODES[error.code])
         finally:
             await transport.close(code)
 
@@ -158,7 +169,7 @@ def create(settings: Settings, registry: Registry | None = None) -> FastAPI:
     return app
 
 
-def _house(settings: Settings, registry: Registry | None) -> House:
+def _house(settings: Settings, registry: Registry | None, signer: Signer) -> House:
     metrics = Metrics()
     watch = Watch(metrics)
     engine = Engine(watch.ran)
@@ -166,7 +177,7 @@ def _house(settings: Settings, registry: Registry | None) -> House:
     admission = Admission(
         watch.load, settings.max_sessions, settings.max_file_sessions, settings.admission == "measured"
     )
-    tickets = Tickets(Signer(settings.secret.encode()), settings.resume_s)
+    tickets = Tickets(signer, settings.resume_s)
     return House(engine, shelf, settings, metrics, watch, admission, tickets, Quotas(), Drain(settings.drain_s))
 
 

@@ -14,25 +14,34 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 EXTENSION = "rivulet.tcp"
 KERNEL_S, OWN_S = 0.15, 0.05  # seconds of audio; Linux doubles the former, for what it spends on keeping it
+MOST_UNREAD = 1 << 20  # bytes
 FAREWELL_S = 2.0  # that a last word may take to a peer that does not read
 LEAST, MOST = 4 << 10, 256 << 10  # bytes
 
 
 class Protocol(WebSocketsSansIOProtocol):
-    """uvicorn's, but the application is given the connection: ASGI has no word for its buffers."""
+    """uvicorn's, but the application is given the connection, as ASGI has no word for its buffers; and who has answers sent
+    (pongs) and does not read them is cut before they fill the memory."""
+
+    def handle_ping(self) -> None:
+        super().handle_ping()
+        if not self.transport.is_closing() and self.transport.get_write_buffer_size() > MOST_UNREAD:
+            self.transport.abort()
 
     async def run_asgi(self) -> None:
         extensions: Any = self.scope.setdefault("extensions", {})
         extensions[EXTENSION] = self.transport
         await super().run_asgi()
-        if self.transport.get_write_buffer_size():  # the peer does not read: an orderly close would wait for it for ever
+        if (
+            not self.transport.is_closing() and self.transport.get_write_buffer_size()
+        ):  # the peer does not read: an orderly close would wait for it for ever
             self.loop.call_later(FAREWELL_S, self.transport.abort)
 
 
 def bound(scope: Any, bytes_per_s: float) -> None:
     """Buffers for a connection that sends so much; of another server than this, nothing."""
     transport: asyncio.Transport | None = scope.get("extensions", {}).get(EXTENSION)
-    if transport is None:
+    if transport is None or transport.is_closing():
         return
     transport.set_write_buffer_limits(high=_within(bytes_per_s * OWN_S))
     if tcp := transport.get_extra_info("socket"):
@@ -41,3 +50,9 @@ def bound(scope: Any, bytes_per_s: float) -> None:
 
 def _within(size: float) -> int:
     return round(min(max(size, LEAST), MOST))
+
+
+def cut(scope: Any) -> None:
+    """End the connection now, whatever waits in it."""
+    if transport := scope.get("extensions", {}).get(EXTENSION):
+        transport.abort()

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from models import registry, weights
 from models.separator import Separator
-from server import files, offline, remote
+from server import files, keys, offline, remote
 from streaming.framing import Array
 
 # Worker threads of torch that spin while they wait for work take the core that the event loop needs.
@@ -24,6 +24,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Real-time streaming source separation.")
 models_app = typer.Typer(no_args_is_help=True, help="List, fetch and verify models.")
 app.add_typer(models_app, name="models")
+app.add_typer(keys.app, name="keys")
 
 Progress = Annotated[bool, typer.Option(help="Show a progress bar.")]
 
@@ -35,42 +36,34 @@ def _fail(message: object) -> typer.Exit:
 
 @app.command()
 def serve(
+    config: Annotated[Path | None, typer.Option(help="A TOML file of settings; RIVULET_CONFIG.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on; RIVULET_HOST, else 127.0.0.1.")] = None,
     port: Annotated[int | None, typer.Option(help="RIVULET_PORT, else 8000.")] = None,
     model: Annotated[list[str] | None, typer.Option(help="A further model, NAME=PATH; may be repeated.")] = None,
     preload: Annotated[list[str] | None, typer.Option(help="Models to load before ready; may be repeated.")] = None,
     max_sessions: Annotated[int | None, typer.Option()] = None,
-    log_level: Annotated[str, typer.Option()] = "info",
+    insecure: Annotated[bool, typer.Option("--insecure", help="Let everybody in on a public address.")] = False,
+    origin: Annotated[list[str] | None, typer.Option(help="A page that may connect, https://HOST; repeat.")] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="PEM; with --tls-key: https and wss.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM.")] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning, error or critical.")] = None,
+    log_format: Annotated[str | None, typer.Option(help="json, console, or auto: console on a terminal.")] = None,
 ) -> None:
-    """Start the server: the page on /, streams on /v1/stream."""
-    import uvicorn
-
-    from server.app import create
-    from server.buffers import Protocol
-    from server.config import Settings
-    from server.drain import DrainingServer
-    from server.websocket import listen
+    """Start the server: the page on /, streams on /v1/stream. Options go over RIVULET_* variables, those over the file."""
+    from server import config as settings
+    from server.run import prepare
 
     try:
-        asked = {"host": host, "port": port, "max_sessions": max_sessions, "preload": tuple(preload or ()) or None}
-        settings = Settings(**{key: value for key, value in asked.items() if value is not None})  # type: ignore[arg-type]
-        settings.models.update(_named_paths(model or []))
-        application = create(settings)
-        listener = listen(settings.host, settings.port)
-    except (ValueError, OSError) as error:
+        asked = {
+            "config": config, "host": host, "port": port, "max_sessions": max_sessions, "insecure": insecure or None,
+            "preload": tuple(preload or ()) or None, "origins": tuple(origin or ()) or None, "tls_cert": tls_cert,
+            "tls_key": tls_key, "log_level": log_level, "log_format": log_format,
+            "models": _named_paths(model or []) or None,
+        }  # fmt: skip
+        run = prepare(settings.load(**asked), typer.echo)
+    except (ValueError, OSError, weights.WeightsError) as error:
         raise _fail(error) from None
-    typer.echo(f"Rivulet on http://{settings.host}:{listener.getsockname()[1]}")
-    config = uvicorn.Config(
-        application,
-        ws=Protocol,
-        ws_per_message_deflate=False,
-        ws_max_size=1 << 21,
-        ws_ping_timeout=60,  # a pong waits behind the audio that is not read yet, as with files on a slow machine
-        timeout_graceful_shutdown=5,
-        log_level=log_level,
-        access_log=False,
-    )
-    DrainingServer(config, application.state.house.drain).run(sockets=[listener])
+    run()
 
 
 def _named_paths(pairs: Sequence[str]) -> dict[str, Path]:

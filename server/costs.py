@@ -90,9 +90,7 @@ def _recall(spec: Spec) -> Costs | None:
     if known is None:
         return None
     try:
-        return Costs(
-            tuple(known["windows"]), tuple(map(tuple, known["batches"])), tuple(map(tuple, known["seconds"]))
-        )
+        return Costs(tuple(known["windows"]), tuple(map(tuple, known["batches"])), tuple(map(tuple, known["seconds"])))
     except (KeyError, TypeError):  # of another version, or edited
         return None
 

@@ -1,7 +1,7 @@
 """Leaving without hurting anyone: on the first signal, no new sessions, word to those inside, and time for them to finish.
 
-uvicorn closes every socket within 0.1 s of a SIGTERM, so the signal is taken before its own handler runs; that handler is
-called when the last session is over, or the deadline, or at a second signal.
+uvicorn closes every socket within 0.1 s of a SIGTERM, so the signal is taken before its own handler runs; the server stops,
+with exit code 0, when the last session is over, or at the deadline; a second signal is uvicorn's.
 """
 
 from __future__ import annotations
@@ -81,11 +81,13 @@ class DrainingServer(uvicorn.Server):
             super().handle_exit(sig, frame)
             return
         self._drain.begun = True
-        self._loop.call_soon_threadsafe(self._begin, sig, frame)
+        self._loop.call_soon_threadsafe(self._begin)
 
-    def _begin(self, sig: int, frame: FrameType | None) -> None:
+    def _begin(self) -> None:
         async def drain() -> None:
             await self._drain.finish()
-            super(DrainingServer, self).handle_exit(sig, frame)
+            self.should_exit = (
+                True  # not uvicorn's own way, which ends the process by the signal again: this was no failure
+            )
 
         self._draining = asyncio.ensure_future(drain())

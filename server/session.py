@@ -12,12 +12,12 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
+import structlog
 
 from server.aside import aside
-from server.auth import ANONYMOUS, Identity
-from server.config import Settings
-from server.house import House, Place, entered
+from server.house import House, Place
 from server.inbox import Inbox
+from server.log import bind_session
 from server.metrics import Window
 from server.pace import Arrivals, Budget, Pace
 from streaming import mix, pipeline, wire
@@ -26,8 +26,8 @@ from streaming.framing import Array
 from streaming.join import Chunk
 from streaming.wire import ClientError
 
+log = structlog.get_logger(__name__)
 STATS_EVERY = 1.0  # s
-FAREWELL_S = 1.0  # that the last error may take
 MOST_MARKS = 1000  # that may wait in one session
 
 
@@ -51,44 +51,7 @@ class Transport(Protocol):
         ...
 
 
-async def serve(transport: Transport, house: House, identity: Identity = ANONYMOUS) -> int:
-    """One session, to its end. Returns the code to close with."""
-    metrics, first, session = house.metrics, None, None
-    try:
-        house.drain.check()
-        first = await _first(transport, house.settings)
-        async with entered(first, house, identity) as place:
-            session = Session(transport, place, house)
-            metrics.resumes.labels("resumed").inc(place.resumed)
-            with house.drain.session(session.send), session.known():
-                await session.run()
-        return metrics.closed("done", 1000)
-    except Gone:
-        return metrics.closed("gone", 1001)
-    except ClientError as error:
-        if session is None:
-            metrics.refusals.labels(error.code).inc()
-            metrics.resumes.labels(error.code).inc(isinstance(first, wire.Resume))
-        await _tell(transport, error, house.settings)
-        return metrics.closed(error.code, wire.CLOSE_CODES[error.code])
-    except Exception:
-        ours = ClientError("internal", "the server failed; nothing is wrong with what was sent")
-        await _tell(transport, ours, house.settings)
-        metrics.closed("internal", wire.CLOSE_CODES["internal"])
-        raise
-
-
-async def _first(transport: Transport, settings: Settings) -> wire.Start | wire.Resume:
-    message = await _receive(transport, settings.idle_timeout_s)
-    if isinstance(message, bytes):
-        raise ClientError("order", f"got {len(message)} bytes of audio before start")
-    first = wire.decode(message)
-    if not isinstance(first, wire.Start | wire.Resume):
-        raise ClientError("order", f"got {type(first).__name__.lower()} before start")
-    return first
-
-
-async def _receive(transport: Transport, seconds: float | None) -> str | bytes:
+async def receive(transport: Transport, seconds: float | None) -> str | bytes:
     try:
         async with asyncio.timeout(seconds):
             message = await transport.receive()
@@ -97,15 +60,6 @@ async def _receive(transport: Transport, seconds: float | None) -> str | bytes:
     if message is None:
         raise Gone
     return message
-
-
-async def _tell(transport: Transport, error: ClientError, settings: Settings) -> None:
-    """The error, if the peer still reads."""
-    try:
-        async with asyncio.timeout(min(settings.send_timeout_s, FAREWELL_S)):
-            await transport.send(wire.encode(wire.Error(error.code, error.message, error.fatal, error.retry_after_ms)))
-    except (TimeoutError, Gone):
-        pass
 
 
 class Session:
@@ -129,7 +83,8 @@ class Session:
         self.pace = Pace(start.rate, self.settings.max_ahead_s, owed=self.kept if place.resumed else 0)
         self.messages = Budget(self.settings.max_messages_per_s)
         self.heard, self.told = place.at.replay, place.at.told
-        self.ended, self.catching_up = False, place.resumed
+        self.ended = self.done = False
+        self.catching_up = place.resumed
         self.arrivals = Arrivals()
         self.marks: deque[tuple[int, str]] = deque()
         self.compute, self.queue, self.lag = Window(), Window(), Window()
@@ -157,6 +112,26 @@ class Session:
                 del self.house.sessions[self.place.session]
             self.over.set()
 
+    @contextmanager
+    def logged(self) -> Iterator[None]:
+        """A line when the session begins, and one with the account when it ends."""
+        place, began, end = self.place, time.monotonic(), "done"
+        with bind_session(place.session, self.start.model, place.identity.name):
+            latency_ms = round(1000 * self.promise.seconds, 1)
+            log.info("session begins", resumed_at=place.at.told or None, live=self.start.live, latency_ms=latency_ms)
+            try:
+                yield
+            except BaseException as error:
+                end = error.code if isinstance(error, ClientError) else type(error).__name__.lower()
+                raise
+            finally:
+                account = {
+                    "heard": self.heard,
+                    "told": self.told,
+                    "lag_p50_ms": round(1000 * self.lag.percentile(50), 1),
+                }
+                log.info("session ends", reason=end, seconds=round(time.monotonic() - began, 3), **account)
+
     async def replace(self) -> None:
         """End, because the session goes on over another connection; returns when it has."""
         self.replaced.set()
@@ -166,12 +141,12 @@ class Session:
         """Raises Gone, ClientError, or what the model raised."""
         self.transport.expect(self._bytes_per_s())
         await self.send(self._ready())
-        work = (self._listen(), self._separate(), self._wait_replaced())
-        listening, telling, leaving = tasks = [asyncio.create_task(one) for one in work]
+        work = (self._separate(), self._listen(), self._report(), self._wait_replaced())
+        tasks = [asyncio.create_task(one) for one in work]
         try:
             longest = self.settings.max_session_s or None
             await asyncio.wait(tasks, timeout=longest, return_when=asyncio.FIRST_COMPLETED)
-            for task in (telling, listening, leaving):
+            for task in tasks:
                 if task.done():
                     return task.result()
             raise ClientError("timeout", f"this session has lasted {longest:g} s, the most that is allowed here")
@@ -179,6 +154,15 @@ class Session:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _report(self) -> None:
+        """The stats, also while there is nothing else to say: that is how a peer that vanished is noticed when it is not
+        read because it is ahead of the clock."""
+        while not self.done:
+            await asyncio.sleep(STATS_EVERY)
+            if not self.done:
+                await self.send(self._stats())
+        await asyncio.Event().wait()
 
     async def _wait_replaced(self) -> None:
         await self.replaced.wait()
@@ -210,7 +194,7 @@ class Session:
     async def _listen(self) -> None:
         """Take what the client says, until it leaves."""
         while True:
-            message = await _receive(self.transport, None if self.ended else self.settings.idle_timeout_s)
+            message = await receive(self.transport, None if self.ended else self.settings.idle_timeout_s)
             await self.messages.message()
             if self.ended:
                 raise ClientError("order", "got a message after end")
@@ -257,14 +241,11 @@ class Session:
 
     async def _separate(self) -> None:
         """The whole job: heard audio through the pipeline, chunk by chunk, then the account."""
-        stats_at = time.monotonic() + STATS_EVERY
         plan, state = self.promise.plan, self.separator.start()
         async for chunk in pipeline.stream(self.inbox.drain(), plan, self._infer, state, self.place.at, aside):
             await self._tell_chunk(chunk)
-            if time.monotonic() >= stats_at:
-                stats_at += STATS_EVERY
-                await self.send(self._stats())
         await self._echo_marks()
+        self.done = True
         await self.send(self._stats())
         await self.send(wire.Done(self.told))
 

@@ -9,13 +9,17 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+import structlog
+
 from models.registry import Entry, Registry
 from models.separator import Separator
+from models.weights import WeightsError
 from server.costs import Costs, costs
 from server.engine import Engine
 from server.watch import Watch
 from streaming.wire import ClientError
 
+log = structlog.get_logger(__name__)
 Key = tuple[str, tuple[str, ...] | None]  # a model's name, and for which outputs it was loaded
 
 
@@ -80,6 +84,9 @@ class Shelf:
             return await asyncio.shield(task)  # a client that leaves must not stop the load that others wait for
         except ValueError as error:
             raise ClientError("bad_message", str(error)) from error
+        except (WeightsError, OSError) as error:
+            log.error("weights do not load", model=name, error=str(error))
+            raise ClientError("model_unavailable", f"the weights of {name} do not load here") from error
 
     def _fetch(self, entry: Entry, outputs: tuple[str, ...] | None) -> None:
         """Start getting the weights, or say how far that is. Always raises: nobody's start waits for a download."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 
+from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from server.buffers import bound
+from server.buffers import bound, cut
 from server.session import Gone
+from streaming import wire
 
 SEND_BUFFER = 64 << 10  # bytes in the kernel for each client
+REFUSAL_S = 1.0  # that a refusal may take to be sent
 NOT_SENT = 16 << 10  # bytes of it that may wait unsent before the socket stops being writable
 
 
@@ -22,6 +26,19 @@ class WebSocketTransport:
     async def accept(self, subprotocol: str) -> None:
         offered = self._websocket.scope.get("subprotocols", [])
         await self._websocket.accept(subprotocol=subprotocol if subprotocol in offered else None)
+
+    @property
+    def connection(self) -> HTTPConnection:
+        """The opening request: its headers, and where it came from."""
+        return self._websocket
+
+    async def refuse(self, error: wire.ClientError) -> None:
+        """Says why, to whoever still listens; nothing of it has been read. The close is the caller's."""
+        try:
+            async with asyncio.timeout(REFUSAL_S):
+                await self.send(wire.encode(wire.Error(error.code, error.message, error.fatal, error.retry_after_ms)))
+        except (TimeoutError, Gone):
+            pass
 
     async def receive(self) -> str | bytes | None:
         message = await self._websocket.receive()
@@ -42,14 +59,23 @@ class WebSocketTransport:
             raise Gone from error
 
     def expect(self, bytes_per_s: float) -> None:
-        bound(self._websocket.scope, bytes_per_s)
+        """Raises Gone when the peer left; of a connection that is closed, uvloop takes no word."""
+        try:
+            bound(self._websocket.scope, bytes_per_s)
+        except (RuntimeError, OSError) as error:
+            raise Gone from error
 
     async def close(self, code: int) -> None:
-        if self._websocket.application_state != WebSocketState.DISCONNECTED:
-            try:
+        """In bounded time: the close of a peer that does not read would wait for it for ever."""
+        if self._websocket.application_state == WebSocketState.DISCONNECTED:
+            return
+        try:
+            async with asyncio.timeout(REFUSAL_S):
                 await self._websocket.close(code)
-            except (WebSocketDisconnect, RuntimeError):
-                pass  # the peer was faster
+        except TimeoutError:
+            cut(self._websocket.scope)
+        except (WebSocketDisconnect, RuntimeError):
+            pass  # the peer was faster
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -15,7 +15,7 @@ import pytest
 import rivulet_client
 from hypothesis import given
 from hypothesis import strategies as st
-from rivulet_client import codec, handshake
+from rivulet_client import codec, handshake, patience, redial
 from rivulet_client.codec import Array, Start
 from rivulet_client.tape import Tape
 from rivulet_client.testing import Behaviour, Peer
@@ -34,7 +34,8 @@ def whole(chunks: list[rivulet_client.Stems], name: str = "vocals") -> Array:
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handshake, "backoff", lambda: iter([0.001] * 100))
+    for module in (handshake, redial):
+        monkeypatch.setattr(module, "backoff", lambda **_: iter([0.001] * 10_000))
 
 
 # --- the codec ---
@@ -55,7 +56,8 @@ def test_golden_binary(vector: dict[str, Any]) -> None:
 @pytest.mark.parametrize("message", GOLDEN["client"], ids=lambda message: message["type"])
 def test_golden_client(message: dict[str, Any]) -> None:
     kind, body = message["type"], {name: value for name, value in message.items() if name != "type"}
-    text = codec.encode_start(Start(**body)) if kind == "start" else codec.encode(kind, **body)
+    first = {"start": Start, "resume": codec.Resume}.get(kind)
+    text = codec.encode_start(first(**body)) if first else codec.encode(kind, **body)
     assert json.loads(text) == message
 
 
@@ -67,6 +69,16 @@ def test_golden_server(message: dict[str, Any]) -> None:
     for name, value in message.items():
         if name != "type":
             assert getattr(got, name) == (tuple(value) if isinstance(value, list) else value)
+
+
+def test_a_server_that_cannot_resume_is_understood() -> None:
+    new = {"resume", "resume_samples", "replay_from", "retry_after_ms"}
+    older = [{name: value for name, value in message.items() if name not in new} for message in GOLDEN["server"]]
+    for message in older:
+        got = codec.decode(json.dumps(message))
+        assert got is not None
+        assert getattr(got, "resume", None) is getattr(got, "retry_after_ms", None) is None
+        assert getattr(got, "resume_samples", 0) == getattr(got, "replay_from", 0) == 0
 
 
 def test_unknown_types_and_fields_are_ignored() -> None:
@@ -149,9 +161,8 @@ def test_addresses(url: str, stream: str, models: str) -> None:
         handshake.stream_url("localhost:8000")
 
 
-def test_backoff_doubles_and_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()
-    pauses = [delay for delay, _ in zip(handshake.backoff(1.0, 4.0), range(6), strict=False)]
+def test_backoff_doubles_and_is_bounded() -> None:
+    pauses = [delay for delay, _ in zip(patience.backoff(1.0, 4.0), range(6), strict=False)]
     assert all(most / 2 <= pause <= most for pause, most in zip(pauses, (1, 2, 4, 4, 4, 4), strict=True))
 
 
@@ -218,7 +229,8 @@ async def test_separate_array_sync() -> None:
     async with Peer(Behaviour(stems=("low",))) as peer:
         stems = await asyncio.to_thread(rivulet_client.separate_array_sync, peer.url, mono, 16_000, model="speech")
     assert stems["low"].shape == (1, 2000)
-    assert peer.starts[0] == {"type": "start", "model": "speech", "rate": 16000, "channels": 1, "format": "f32le"}
+    expected = {"type": "start", "model": "speech", "rate": 16000, "channels": 1, "format": "f32le", "live": False}
+    assert peer.starts[0] == expected
 
 
 # --- both ways at once ---
@@ -336,6 +348,23 @@ async def test_full_then_free() -> None:
     assert len(peer.starts) == 3
 
 
+@pytest.mark.parametrize("code", [("capacity", 1013), ("too_many", 4429), ("draining", 1012)])
+async def test_no_sooner_than_the_server_says(code: tuple[str, int]) -> None:
+    clock = asyncio.get_running_loop().time
+    async with Peer(Behaviour(refuse=code, refusals=2, retry_after_ms=150)) as peer:
+        began = clock()
+        async with rivulet_client.connect(peer.url, retries=2):
+            assert clock() - began >= 0.3
+    assert len(peer.starts) == 3
+
+
+async def test_a_refusal_carries_when_to_try_again() -> None:
+    async with Peer(Behaviour(refuse=("too_many", 4429), retry_after_ms=9000)) as peer:
+        with pytest.raises(rivulet_client.Refused) as caught:
+            await drain(peer.url, retries=0)
+    assert (caught.value.retry_after_ms, caught.value.close_code) == (9000, 4429)
+
+
 async def test_full_for_too_long() -> None:
     async with Peer(Behaviour(refuse=("capacity", 1013))) as peer:
         with pytest.raises(rivulet_client.Refused, match="capacity"):
@@ -357,8 +386,8 @@ async def test_another_path_is_refused() -> None:
 
 
 async def test_connection_lost_says_where_the_timeline_stood() -> None:
-    async with Peer(Behaviour(drop_after=500_000)) as peer:
-        with pytest.raises(rivulet_client.ConnectionLost) as caught:
+    async with Peer(Behaviour(drop_after=500_000, resume=False)) as peer:
+        with pytest.raises(rivulet_client.ConnectionLost, match="gives nothing to resume with") as caught:
             await drain(peer.url)
     assert caught.value.sent > caught.value.received > 0
     assert caught.value.received % 441 == 0
@@ -366,7 +395,7 @@ async def test_connection_lost_says_where_the_timeline_stood() -> None:
 
 
 async def test_reconnect_makes_the_timeline_whole() -> None:
-    async with Peer(Behaviour(drop_after=500_000, drops=2, hold=1000)) as peer:
+    async with Peer(Behaviour(drop_after=500_000, drops=2, hold=1000, resume=False)) as peer:
         chunks = await drain(peer.url, reconnect=True, ahead=0.5)
     assert len(peer.starts) == 3
     assert np.array_equal(whole(chunks), np.concatenate([noise(44_100, seed=second) for second in range(3)], axis=1))
@@ -375,7 +404,7 @@ async def test_reconnect_makes_the_timeline_whole() -> None:
 
 
 async def test_reconnect_gives_up_without_progress() -> None:
-    async with Peer(Behaviour(drop_after=0)) as peer:
+    async with Peer(Behaviour(drop_after=0, resume=False)) as peer:
         with pytest.raises(rivulet_client.ConnectionLost):
             await drain(peer.url, reconnect=True)
     assert len(peer.starts) == 1

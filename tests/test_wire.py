@@ -15,7 +15,10 @@ from streaming import wire
 from streaming.join import Chunk
 
 GOLDEN: dict[str, Any] = json.loads(Path(__file__).with_name("golden_wire.json").read_text())
-KINDS = {"ready": wire.Ready, "mark": wire.Mark, "stats": wire.Stats, "error": wire.Error, "done": wire.Done}
+KINDS = {
+    "ready": wire.Ready, "mark": wire.Mark, "stats": wire.Stats, "draining": wire.Draining, "error": wire.Error,
+    "done": wire.Done,
+}  # fmt: skip
 START = {"type": "start", "model": "music", "rate": 44100, "channels": 2, "format": "s16le"}
 
 
@@ -52,7 +55,7 @@ def test_golden_server_messages(vector: dict[str, Any]) -> None:
         ({"latency_ms": float("nan")}, "expected a number"),
         ({"latency": 5}, "got unknown field 'latency' in start, known are channels"),
         ({"model": None}, "start lacks model"),
-        ({"type": "begin"}, "got message type 'begin', expected one of start, mark, gains, end"),
+        ({"type": "begin"}, "got message type 'begin', expected one of start, resume, mark, gains, end"),
         ({"mono": 1}, "expected true or false"),
         ({"output": "karaoke"}, "expected one of stems, mix"),
     ],

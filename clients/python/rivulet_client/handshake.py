@@ -96,7 +96,7 @@ def _check(first: Start | Resume, ready: Ready) -> None:
 
 def _refusal(url: str, closed: ConnectionClosed) -> Refused | Unreachable:
     code = closed.rcvd.code if closed.rcvd else None
-    if code in CLOSE_CODES:
+    if code in CLOSE_CODES and code != 1011:  # a fault of its own a server tells before; so this one went away
         return Refused(CLOSE_CODES[code], closed.rcvd.reason if closed.rcvd else "", code)
     return Unreachable(f"{url} closed the connection before it was ready ({closed})")
 

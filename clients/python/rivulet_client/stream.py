@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Literal, TypedDict
 
@@ -12,7 +12,7 @@ from rivulet_client.account import Event
 from rivulet_client.codec import FORMATS, MAX_MESSAGE, Array, Format, Ready, Start, Stems, pack, planar
 from rivulet_client.credentials import Token
 from rivulet_client.handshake import attempt, open_session
-from rivulet_client.journal import Entry, Journal
+from rivulet_client.journal import Journal
 from rivulet_client.line import Line
 from rivulet_client.redial import Redial
 
@@ -138,19 +138,19 @@ class Stream:
         samples = planar(pcm, self._channels)
         for at in range(0, samples.shape[1], self._most):
             piece: Array = samples[:, at : at + self._most]
-            await self._say(lambda journal, piece=piece: journal.audio(pack(piece, self._format), piece.shape[1]))
+            await self._line.say(self._journal().audio(pack(piece, self._format), piece.shape[1]))
 
     async def mark(self, id: str) -> None:
         """Asks for a `Mark` once all audio sent before it has come out."""
-        await self._say(lambda journal: journal.mark(id))
+        await self._line.say(self._journal().mark(id))
 
     async def gains(self, gains: Mapping[str, float]) -> None:
         """New gains (0 to 4) of a session with `output="mix"`; sources that are not named keep theirs."""
-        await self._say(lambda journal: journal.gains(gains))
+        await self._line.say(self._journal().gains(gains))
 
     async def end(self) -> None:
         """No more audio: the rest of the stems comes out, then `Done`, then the iteration ends."""
-        await self._say(Journal.end)
+        await self._line.say(self._journal().end())
 
     async def close(self) -> None:
         """Closes the connection at once. After `Done` that is what the server does too."""
@@ -174,8 +174,8 @@ class Stream:
             self.received += event.frames
         return event
 
-    async def _say(self, note: Callable[[Journal], Entry]) -> None:
+    def _journal(self) -> Journal:
         if self._line.journal.ended:
             raise RuntimeError("the stream has ended; nothing goes up after end()")
         self._line.check()
-        await self._line.say(note(self._line.journal))
+        return self._line.journal

@@ -3,10 +3,12 @@
 import { type Failure, asFailure } from "./errors";
 import { type Fader, freshFader, gains } from "./faders";
 import { FileSource, type Song, decodeSong } from "./file";
+import { Key } from "./key";
 import { MicrophoneSource } from "./microphone";
 import { type Model, type Purpose, pick } from "./models";
 import { Run } from "./run";
 import type { Chunk } from "./codec";
+import { connector } from "./socket";
 import type { Source } from "./source";
 
 export const RATE = 48000; // asked of the context and so of the session: one clock from microphone to ear
@@ -22,6 +24,7 @@ export class App {
   run: Run | null = null;
   origin = 0; // of the run's timeline, in samples of the song
   listening = true;
+  readonly key = new Key();
   failure: Failure | null = null;
   notice = "";
   stems: readonly string[] = [];
@@ -31,6 +34,11 @@ export class App {
   private context: AudioContext | null = null;
   private readonly faders = new Map<string, Fader>();
   private turn = 0; // a newer command makes older ones that still wait for something give up
+
+  /** Whether the connection is lost, and another one looked for. */
+  get away(): boolean {
+    return (this.run?.session.away ?? false) && !this.run!.failed;
+  }
 
   get output(): AudioNode | null {
     return this.context && (this.bus ??= new GainNode(this.context));
@@ -152,9 +160,11 @@ export class App {
     const url = new URL("/v1/stream", location.href);
     url.protocol = url.protocol.replace("http", "ws");
     this.enter("connecting");
-    this.run = new Run(context, this.output!, source, url.href, model?.name ?? "music", {
+    const connect = connector(url.href, () => this.key.token());
+    this.run = new Run(context, this.output!, source, connect, model?.name ?? "music", {
       ready: (ready) => {
         this.stems = ready.stems;
+        this.notice = "";
         this.applyGains();
         if (this.phase === "connecting") this.enter("playing");
       },
@@ -168,6 +178,7 @@ export class App {
         this.notice = text;
         this.onchange();
       },
+      away: () => this.onchange(),
       failed: (failure) => {
         // A server that tired of a paused session is no failure: Play opens a new one at the playhead.
         if (this.phase !== "paused" || failure.code !== "timeout") this.fail(failure);

@@ -19,9 +19,17 @@ export interface Start {
   gains?: Gains;
   mono?: boolean;
   latency_ms?: number;
+  live?: boolean;
 }
 
-export type FromClient = Start | { type: "mark"; id: string } | { type: "gains"; gains: Gains } | { type: "end" };
+/** In place of `start`: go on with a session whose connection was lost. */
+export interface Resume {
+  type: "resume";
+  token: string;
+  received: number;
+}
+
+export type FromClient = Start | Resume | { type: "mark"; id: string } | { type: "gains"; gains: Gains } | { type: "end" };
 
 export interface Ready {
   type: "ready";
@@ -34,6 +42,9 @@ export interface Ready {
   format: Format;
   latency_samples: number;
   latency_ms: number;
+  resume?: string; // these three: none from a server that cannot resume
+  resume_samples?: number;
+  replay_from?: number;
 }
 
 export interface Stats {
@@ -44,13 +55,15 @@ export interface Stats {
   compute_p50_ms: number;
   compute_p95_ms: number;
   queue_p95_ms: number;
+  resume?: string;
 }
 
 export type FromServer =
   | Ready
   | Stats
   | { type: "mark"; id: string; sample: number }
-  | { type: "error"; code: string; message: string; fatal: boolean }
+  | { type: "draining"; deadline_ms: number }
+  | { type: "error"; code: string; message: string; fatal: boolean; retry_after_ms?: number }
   | { type: "done"; samples: number };
 
 /** One binary message: `stems[s * channels + c]` is one plane of `frames` samples, the first at `start`. */
@@ -64,7 +77,9 @@ export interface Chunk {
 
 export const encode = (message: FromClient): string => JSON.stringify(message);
 
-const FIELDS: Record<FromServer["type"], Record<string, "string" | "number" | "boolean" | "object">> = {
+type Fields = Record<string, "string" | "number" | "boolean" | "object">;
+
+const FIELDS: Record<FromServer["type"], Fields> = {
   ready: {
     protocol: "string", session: "string", model: "string", stems: "object", rate: "number", channels: "number",
     format: "string", latency_samples: "number", latency_ms: "number",
@@ -74,9 +89,12 @@ const FIELDS: Record<FromServer["type"], Record<string, "string" | "number" | "b
     queue_p95_ms: "number",
   },
   mark: { id: "string", sample: "number" },
+  draining: { deadline_ms: "number" },
   error: { code: "string", message: "string", fatal: "boolean" },
   done: { samples: "number" },
 };
+
+const OPTIONAL: Fields = { resume: "string", resume_samples: "number", replay_from: "number", retry_after_ms: "number" };
 
 /** A server's text; null for a type from the future, which the protocol lets a client ignore. */
 export function decode(text: string): FromServer | null {
@@ -84,11 +102,14 @@ export function decode(text: string): FromServer | null {
   if (typeof body !== "object" || body === null || !("type" in body)) throw new Error("got a message without a type");
   const fields = Object.hasOwn(FIELDS, String(body.type)) ? FIELDS[body.type as FromServer["type"]] : null;
   if (fields === null) return null;
-  for (const [name, kind] of Object.entries(fields)) {
-    const got = typeof (body as Record<string, unknown>)[name];
-    if (got !== kind) throw new Error(`got ${got} for ${name} of ${String(body.type)}, expected ${kind}`);
-  }
+  const got = body as Record<string, unknown>;
+  for (const [name, kind] of Object.entries(fields)) check(String(body.type), name, got[name], kind);
+  for (const [name, kind] of Object.entries(OPTIONAL)) if (got[name] != null) check(String(body.type), name, got[name], kind);
   return body as FromServer;
+}
+
+function check(type: string, name: string, value: unknown, kind: string): void {
+  if (typeof value !== kind) throw new Error(`got ${typeof value} for ${name} of ${type}, expected ${kind}`);
 }
 
 /** Planes to bare interleaved PCM. s16le rounds to nearest and clips at full scale, as the server does. */

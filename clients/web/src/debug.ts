@@ -23,6 +23,8 @@ export function debug(app: App) {
         position: app.position,
         sent: run?.session.sent ?? 0,
         told: run?.session.told ?? 0,
+        away: app.away,
+        resumes: run?.session.resumes ?? 0,
         drained: run?.drained ?? false,
         stems: app.stems.map((name, i) => ({ name, gain: gain[i], peak: report?.peaks[i] ?? 0 })),
         declared: run?.ready ? { samples: run.ready.latency_samples, ms: run.ready.latency_ms } : null,

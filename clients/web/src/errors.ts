@@ -8,8 +8,13 @@ export class Failure extends Error {
 
 const ADVICE: Record<string, string> = {
   bad_message: "The page and the server do not speak the same protocol: reload the page.",
-  unauthorized: "This server asks for a key, and this page cannot give one: use a client that can.",
+  unauthorized: "This server needs a key: add #key=… to the address of this page.",
+  forbidden: "Open the page at the server's own address, or choose a model that your key is for.",
   unknown_model: "Choose another model: the server no longer has this one.",
+  replaced: "The session goes on in another window.",
+  resume: "Press Play to begin again from here.",
+  too_many: "Close other pages of this server, or wait a minute and press Play again.",
+  draining: "Wait a moment and press Play again.",
   timeout: "Press Play to go on: the server gave up waiting, or the connection is too slow for it.",
   order: "This is a fault of the page: reload it.",
   too_large: "This is a fault of the page: reload it.",
@@ -21,8 +26,9 @@ const ADVICE: Record<string, string> = {
 };
 
 const CODE_OF_CLOSE: Record<number, string> = {
-  1011: "internal", 1012: "restart", 1013: "capacity", 4400: "bad_message", 4401: "unauthorized", 4404: "unknown_model",
-  4408: "timeout", 4409: "order", 4413: "too_large", 4422: "bad_audio", 4425: "latency", 4503: "model_unavailable",
+  1011: "internal", 1012: "draining", 1013: "capacity", 4400: "bad_message", 4401: "unauthorized", 4403: "forbidden",
+  4404: "unknown_model", 4408: "timeout", 4409: "order", 4410: "replaced", 4413: "too_large", 4422: "bad_audio",
+  4425: "latency", 4426: "resume", 4429: "too_many", 4503: "model_unavailable",
 };
 
 /** From an `error` message of the server. */
@@ -32,11 +38,13 @@ export const fromServer = (code: string, message: string): Failure =>
 /** From a close that no `error` message explained. `opened`: whether the session had begun. */
 export function fromClose(close: number, reason: string, opened: boolean): Failure {
   const code = CODE_OF_CLOSE[close];
-  if (code === "restart") return new Failure("The server is restarting.", "Wait a moment and press Play again.", code);
+  if (code === "draining") return new Failure("The server is restarting.", ADVICE[code], code);
   if (code) return new Failure(`The server ended the session (${reason || code}).`, ADVICE[code], code);
   if (!opened) return new Failure("The server cannot be reached.", "Check that it runs and press Play again.", "unreachable");
   return new Failure(`The connection was lost (${close}${reason && `, ${reason}`}).`, "Check the network and press Play again.", "lost");
 }
+
+export const needsKey = (): Failure => new Failure("The server did not let this page in.", ADVICE.unauthorized, "unauthorized");
 
 export const asFailure = (error: unknown): Failure =>
   error instanceof Failure

@@ -40,6 +40,7 @@ async function stereo(audio: AudioBuffer): Promise<AudioBuffer> {
 
 export class FileSource implements Source {
   readonly live = false;
+  readonly waiting = 0;
   readonly channels: number;
   readonly length: number;
   onblock = (): void => {};

@@ -6,7 +6,7 @@ import { asFailure } from "./errors";
 import { gains } from "./faders";
 import { type Model, fetchModels, pick } from "./models";
 import { figures, showFigures } from "./ui/figures";
-import { status } from "./ui/status";
+import { reconnecting, status } from "./ui/status";
 import { type Strip, strip } from "./ui/strip";
 import { clock, ms } from "./ui/text";
 
@@ -63,6 +63,8 @@ function show(): void {
   seek.max = String(app.song?.planes[0].length ?? 1);
   const error = at("error");
   error.hidden = app.failure === null;
+  at("away").hidden = !app.away;
+  at("away").textContent = app.away ? reconnecting(app) : "";
   error.textContent = app.failure ? `${app.failure.message} ${app.failure.advice}` : "";
   showStrips();
   showPlayhead();
@@ -128,5 +130,15 @@ document.addEventListener("drop", (event) => {
   if (dropped) void app.load(dropped);
 });
 
+function load(): void {
+  app.failure = null;
+  fetchModels(app.key.headers).then(offer).catch((error: unknown) => (app.failure = asFailure(error))).finally(show);
+}
+
+// A key that is added to the address of a page that is open already does not reload it.
+addEventListener("hashchange", () => {
+  if (app.key.take(location, history)) load();
+});
+app.key.take(location, history);
 show();
-fetchModels().then(offer).catch((error: unknown) => (app.failure = asFailure(error))).finally(show);
+load();

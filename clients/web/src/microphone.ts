@@ -42,6 +42,10 @@ export class MicrophoneSource implements Source {
     return new MicrophoneSource(stream, context.createMediaStreamSource(stream), node, channels);
   }
 
+  get waiting(): number {
+    return this.queue.reduce((sum, block) => sum + block.planes[0].length, 0);
+  }
+
   take(): Block | null {
     return this.queue.shift() ?? null;
   }

@@ -1,6 +1,6 @@
 // What the server offers, and which of it to use when nobody has chosen.
 
-import { Failure } from "./errors";
+import { Failure, needsKey } from "./errors";
 
 export type Purpose = "file" | "microphone";
 
@@ -16,9 +16,10 @@ export interface Model {
   default_for: readonly Purpose[];
 }
 
-export async function fetchModels(): Promise<Model[]> {
-  const response = await fetch("/v1/models").catch(() => null);
+export async function fetchModels(headers: Record<string, string> = {}): Promise<Model[]> {
+  const response = await fetch("/v1/models", { headers }).catch(() => null);
   if (response === null) throw new Failure("The server cannot be reached.", "Check that it runs, then reload the page.", "unreachable");
+  if (response.status === 401) throw needsKey();
   if (!response.ok) throw new Failure(`The server did not list its models (HTTP ${response.status}).`, "Reload the page.");
   const models = (await response.json()) as Model[];
   if (models.length === 0) throw new Failure("The server has no models.", "Its log says which weights are missing.");

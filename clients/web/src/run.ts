@@ -3,14 +3,15 @@
 
 import type { Chunk, Ready, Stats } from "./codec";
 import { Failure, asFailure } from "./errors";
+import { Lag } from "./lag";
 import { Latency } from "./latency";
 import { Player } from "./player";
 import type { Report } from "./player-messages";
 import { Session } from "./session";
+import type { Connect } from "./socket";
 import type { Source } from "./source";
 
 export const AHEAD = 8; // seconds of a file's stems kept ahead of the playhead: rides out a stalled network
-const LIVE_LAG = 384 * 1024; // bytes unsent of live audio: 4 s of mono s16le. More is not late, it is broken
 
 export interface RunEvents {
   ready(ready: Ready): void;
@@ -18,6 +19,7 @@ export interface RunEvents {
   stems(chunk: Chunk): void;
   stats(stats: Stats): void;
   notice(text: string): void;
+  away(away: boolean): void; // the connection is lost, or made again
   failed(failure: Failure): void;
 }
 
@@ -35,23 +37,30 @@ export class Run {
   private paused = false;
   private gains: number[] | null = null;
   private over = false;
+  private readonly lag: Lag;
 
   constructor(
     private readonly context: AudioContext,
     private readonly output: AudioNode,
     readonly source: Source,
-    url: string,
+    connect: Connect,
     model: string,
     private readonly on: RunEvents,
   ) {
+    this.lag = new Lag(context.sampleRate);
     this.latency = new Latency(source.live ? 1 / context.sampleRate : 0);
     source.onblock = () => this.pump();
     const { channels } = source;
-    this.session = Session.open(url, { type: "start", model, rate: context.sampleRate, channels, format: "s16le" }, {
+    this.session = new Session(connect, { type: "start", model, rate: context.sampleRate, channels, format: "s16le" }, {
       ready: (ready) => void this.begin(ready),
       stems: (chunk) => this.take(chunk),
       stats: (stats) => on.stats((this.stats = stats)),
       notice: (text) => on.notice(text),
+      away: () => on.away(true),
+      back: () => {
+        on.away(false);
+        this.pump();
+      },
       done: (samples) => this.drain(samples),
       failed: (failure) => this.fail(failure),
     });
@@ -107,7 +116,7 @@ export class Run {
   private pump(): void {
     const { session, source, ready } = this;
     if (ready === null || this.over || this.failed) return;
-    if (source.live && session.buffered > LIVE_LAG) {
+    if (source.live && this.lag.broken(source.waiting, session.away)) {
       const advice = "Use a faster network, or a server that is nearer.";
       return this.fail(new Failure("The connection is too slow for live audio.", advice, "slow"));
     }

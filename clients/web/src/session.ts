@@ -1,125 +1,205 @@
-// One WebSocket, one session. Reading never waits for writing: messages are handled as they come, and `room` says when
-// more may be written. The browser takes any amount into its send buffer, so the bound on `buffered` is ours to keep.
+// One session over as many connections as it takes. Reading never waits for writing: messages are handled as they come, and
+// `room` says when more may be written. The browser takes any amount into its send buffer, so the bound on `buffered` is
+// ours to keep. When a connection is lost, another one goes on with the session: no gap, no repeat (docs/protocol.md).
 
-import { type Chunk, type Ready, type Start, type Stats, PROTOCOL, decode, encode, pack, unpack } from "./codec";
-import { type Failure, asFailure, fromClose, fromServer } from "./errors";
+import { type Chunk, type FromServer, type Ready, type Start, type Stats, decode, encode, pack, unpack } from "./codec";
+import { Failure, asFailure, fromClose, fromServer } from "./errors";
+import { Patience } from "./patience";
+import { Sent } from "./sent";
+import type { Connect, Socket } from "./socket";
 
 export interface Handlers {
-  ready(ready: Ready): void;
+  ready(ready: Ready): void; // once
   stems(chunk: Chunk): void;
   stats(stats: Stats): void;
   notice(text: string): void;
+  away(): void; // the connection is lost, another one is looked for
+  back(): void; // and was found
   done(samples: number): void; // all stems have come
   failed(failure: Failure): void; // nothing more will come
 }
 
-/** The part of WebSocket that is used, so that a test can stand in for it. */
-export interface Socket {
-  binaryType: string;
-  readonly bufferedAmount: number;
-  send(data: string | ArrayBuffer): void;
-  close(code?: number): void;
-  onopen: (() => void) | null;
-  onmessage: ((event: { data: unknown }) => void) | null;
-  onclose: ((event: { code: number; reason: string }) => void) | null;
-}
-
 const HIGH_WATER = 256 * 1024; // bytes waiting in the browser: 1.4 s of 48 kHz stereo s16le
+const OPENINGS = 5; // further tries of a server that is full and says when to come again
+const NO_ANSWER = 10_000; // ms for one try of going on; the first `ready` may wait for a model to be fetched
+const LATER = new Set(["capacity", "too_many", "draining"]); // refusals that pass
+const PASSING = new Set([...LATER, "internal", "lost", "unreachable"]); // ends of a connection that a session survives
 
 export class Session {
-  sent = 0; // samples
   told = 0; // samples: every stem is here before this index
   ready: Ready | null = null;
+  away = false;
+  resumes = 0;
+  private socket: Socket | null = null;
+  private token: string | undefined;
   private over = false;
-  private ended = false;
-  private marks = new Map<string, (sample: number) => void>();
-  private nextMark = 0;
+  private readonly said = new Sent();
+  private openings = 0;
+  private timer: ReturnType<typeof setTimeout> | undefined;
 
-  constructor(private readonly socket: Socket, private readonly start: Start, private readonly on: Handlers) {
-    socket.binaryType = "arraybuffer";
-    socket.onopen = () => socket.send(encode(start));
-    socket.onmessage = (event) => this.receive(event.data);
-    socket.onclose = (event) => this.fail(fromClose(event.code, event.reason, this.ready !== null));
+  constructor(
+    private readonly connect: Connect,
+    private readonly start: Start,
+    private readonly on: Handlers,
+    private readonly patience = new Patience(),
+  ) {
+    void this.dial();
   }
 
-  static open(url: string, start: Start, on: Handlers): Session {
-    return new Session(new WebSocket(url, PROTOCOL) as unknown as Socket, start, on);
+  /** Samples. */
+  get sent(): number {
+    return this.said.samples;
   }
 
   get buffered(): number {
-    return this.socket.bufferedAmount;
+    return this.socket?.bufferedAmount ?? 0;
   }
 
   get room(): boolean {
-    return this.ready !== null && !this.over && !this.ended && this.buffered < HIGH_WATER;
+    return this.ready !== null && !this.away && !this.over && !this.said.ended && this.buffered < HIGH_WATER;
   }
 
   send(planes: readonly Float32Array[]): void {
-    this.socket.send(pack(planes, this.start.format));
-    this.sent += planes[0].length;
+    this.say(this.said.add(pack(planes, this.start.format), planes[0].length));
   }
 
   /** Resolves with the mark's sample when all audio sent before it has come back. Not after `end`: the protocol forbids it. */
   mark(): Promise<number> {
-    if (this.ready === null || this.ended || this.over) return Promise.reject(new Error("no session is open for a mark"));
-    const id = `m${this.nextMark++}`;
-    return new Promise((resolve) => {
-      this.marks.set(id, resolve);
-      this.socket.send(encode({ type: "mark", id }));
-    });
+    if (this.ready === null || this.said.ended || this.over) return Promise.reject(new Error("no session is open for a mark"));
+    return new Promise((resolve) => this.say(this.said.mark(resolve)));
   }
 
   /** No more audio; the rest of the stems and `done` follow. */
   end(): void {
-    if (this.ended || this.over) return;
-    this.ended = true;
-    this.socket.send(encode({ type: "end" }));
+    if (!this.said.ended && !this.over) this.say(this.said.end());
   }
 
   /** Leave now; what has not come is abandoned. */
   close(): void {
     this.over = true;
-    this.socket.close(1000);
+    this.drop();
+  }
+
+  private say(data: string | ArrayBuffer): void {
+    if (!this.away) this.socket?.send(data); // else it goes with the replay
+  }
+
+  private async dial(): Promise<void> {
+    if (this.away) this.timer = setTimeout(() => this.broken(fromClose(1006, "no answer", true)), NO_ANSWER);
+    const turn = this.timer;
+    try {
+      const socket = await this.connect();
+      if (this.over || turn !== this.timer) socket.close(1000);
+      else this.attach(socket);
+    } catch (error) {
+      if (!this.over && turn === this.timer) this.broken(asFailure(error));
+    }
+  }
+
+  private attach(socket: Socket): void {
+    this.socket = socket;
+    socket.binaryType = "arraybuffer";
+    const { token, told } = this;
+    const first = this.away && token !== undefined ? ({ type: "resume", token, received: told } as const) : this.start;
+    socket.onopen = () => socket.send(encode(first));
+    socket.onmessage = (event) => void (socket === this.socket && this.receive(event.data));
+    socket.onclose = (event) => void (socket === this.socket && this.broken(fromClose(event.code, event.reason, this.ready !== null)));
+  }
+
+  private drop(): void {
+    clearTimeout(this.timer);
+    this.timer = undefined;
+    const { socket } = this;
+    this.socket = null; // whatever it still says is not heard
+    socket?.close(1000);
   }
 
   private receive(data: unknown): void {
-    if (this.over) return;
     try {
       if (data instanceof ArrayBuffer) this.takeStems(unpack(data));
       else this.takeText(String(data));
     } catch (error) {
       this.fail(asFailure(error));
-      this.socket.close(1000);
     }
   }
 
   private takeStems(chunk: Chunk): void {
     const { ready } = this;
-    if (ready === null) throw new Error("got stems before ready");
+    if (ready === null || this.away) throw new Error("got stems before ready");
     if (chunk.stems !== ready.stems.length || chunk.channels !== ready.channels) {
       throw new Error(`got ${chunk.stems} x ${chunk.channels} planes, ready said ${ready.stems.length} x ${ready.channels}`);
     }
     if (chunk.start !== this.told) throw new Error(`got stems from sample ${chunk.start}, expected ${this.told}`);
     this.told += chunk.frames;
+    this.said.forget(this.token === undefined ? this.sent : this.told - (ready.resume_samples ?? 0));
     if (chunk.frames > 0) this.on.stems(chunk);
   }
 
   private takeText(text: string): void {
     const message = decode(text);
     if (message === null) return;
-    if (message.type === "ready") this.on.ready((this.ready = message));
-    else if (message.type === "stats") this.on.stats(message);
-    else if (message.type === "mark") this.marks.get(message.id)?.(message.sample);
+    if (message.type === "ready") this.begin(message);
+    else if (message.type === "stats") {
+      this.token = message.resume ?? this.token;
+      this.on.stats(message);
+    } else if (message.type === "mark") this.said.came(message.id, message.sample);
     else if (message.type === "done") {
-      this.over = true;
+      this.close();
       this.on.done(message.samples);
-    } else if (message.fatal) this.fail(fromServer(message.code, message.message));
-    else this.on.notice(message.message);
+    } else if (message.type === "error") this.complaint(message);
+  }
+
+  private begin(ready: Ready): void {
+    const before = this.ready;
+    if (before !== null && !this.away) throw new Error("got a second ready");
+    clearTimeout(this.timer);
+    this.ready = ready;
+    this.token = ready.resume;
+    if (before === null) return this.on.ready(ready);
+    if (ready.session !== before.session) throw new Error(`got session ${ready.session}, expected ${before.session}`);
+    const from = ready.replay_from ?? 0;
+    if (from > this.told) throw new Error(`got a replay from sample ${from}, expected at most ${this.told}`);
+    this.away = false;
+    for (const message of this.said.since(from)) this.say(message);
+    this.resumes += 1;
+    this.on.back();
+  }
+
+  private complaint({ code, message, fatal, retry_after_ms }: FromServer & { type: "error" }): void {
+    if (!fatal) return this.on.notice(message);
+    const failure = fromServer(code, message);
+    const inside = this.ready !== null && !this.away;
+    if (inside && code !== "draining") this.fail(failure);
+    else if (this.ready === null && LATER.has(code) && retry_after_ms !== undefined) this.openLater(failure, retry_after_ms);
+    else this.broken(failure, retry_after_ms);
+  }
+
+  private openLater(failure: Failure, wait: number): void {
+    if (this.openings === OPENINGS) return this.fail(failure);
+    this.openings += 1;
+    this.drop();
+    this.on.notice(`${failure.message} Trying again in ${Math.ceil(wait / 1000)} s (${this.openings} of ${OPENINGS}).`);
+    this.timer = setTimeout(() => void this.dial(), wait);
+  }
+
+  /** This connection is over: `failure` is the session's own, unless it can go on over another. */
+  private broken(failure: Failure, least = 0): void {
+    this.drop();
+    if (this.token === undefined || !PASSING.has(failure.code)) return this.fail(failure);
+    const wait = this.patience.wait(performance.now(), this.told, least);
+    if (wait === null) return this.fail(gone(this.patience.seconds));
+    this.timer = setTimeout(() => void this.dial(), wait);
+    if (this.away) return;
+    this.away = true;
+    this.on.away();
   }
 
   private fail(failure: Failure): void {
     if (this.over) return;
-    this.over = true;
+    this.close();
     this.on.failed(failure);
   }
 }
+
+const gone = (seconds: number): Failure =>
+  new Failure(`The connection was lost, and could not be made again within ${seconds} s.`, "Check the network and press Play again.", "lost");

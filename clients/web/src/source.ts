@@ -11,6 +11,8 @@ export interface Source {
   readonly length: number; // samples; Infinity when live
   /** The next block, or null: nothing now (live) or nothing any more (file). */
   take(): Block | null;
+  /** Live: samples that have come and were not taken yet. */
+  readonly waiting: number;
   /** Live: called when a block has come. */
   onblock: () => void;
   /** Live: while paused nothing is kept. Also empties what was kept so far. */

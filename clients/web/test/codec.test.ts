@@ -27,6 +27,13 @@ describe("golden vectors", () => {
   });
 });
 
+it("reads a server that cannot resume, and refuses a token that is none", () => {
+  const [ready] = golden.server;
+  const older = JSON.stringify({ ...ready, resume: undefined, resume_samples: undefined, replay_from: null });
+  expect(decode(older)).toMatchObject({ type: "ready", session: "s1" });
+  expect(() => decode(JSON.stringify({ ...ready, resume: 5 }))).toThrow("got number for resume of ready, expected string");
+});
+
 describe("what is wrong", () => {
   const good = golden.binary[0].hex;
   it.each([

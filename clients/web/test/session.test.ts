@@ -1,31 +1,19 @@
-import { beforeEach, describe, expect, it, vi } from "vitest";
+import { beforeEach, describe, expect, it } from "vitest";
 import golden from "../../../tests/golden_wire.json";
-import { type Handlers, Session, type Socket } from "../src/session";
+import { Session } from "../src/session";
+import { READY, START, type Watched, Wire, handlers, watched } from "./wire";
 
-const READY = { ...golden.server[0], stems: ["mix"], channels: 1, rate: 48000 };
 const CHUNK = Uint8Array.from(golden.binary[0].hex.match(/../g) ?? [], (two) => parseInt(two, 16)).buffer;
 
-class Wire implements Socket {
-  binaryType = "";
-  bufferedAmount = 0;
-  sent: (string | ArrayBuffer)[] = [];
-  closed: number | undefined;
-  onopen: Socket["onopen"] = null;
-  onmessage: Socket["onmessage"] = null;
-  onclose: Socket["onclose"] = null;
-  send = (data: string | ArrayBuffer): void => void this.sent.push(data);
-  close = (code?: number): void => void (this.closed = code);
-  say = (message: object): void => this.onmessage?.({ data: message instanceof ArrayBuffer ? message : JSON.stringify(message) });
-}
-
 let wire: Wire;
-let on: { [K in keyof Handlers]: ReturnType<typeof vi.fn> };
+let on: Watched;
 let session: Session;
 
-beforeEach(() => {
+beforeEach(async () => {
   wire = new Wire();
-  on = { ready: vi.fn(), stems: vi.fn(), stats: vi.fn(), notice: vi.fn(), done: vi.fn(), failed: vi.fn() };
-  session = new Session(wire, { type: "start", model: "music", rate: 48000, channels: 1, format: "s16le" }, on as unknown as Handlers);
+  on = watched();
+  session = new Session(() => Promise.resolve(wire), START, handlers(on));
+  await Promise.resolve();
   wire.onopen?.();
 });
 
@@ -75,7 +63,7 @@ describe("failures are told once, in words, with what to do", () => {
     [1012, true, "restarting"],
     [4503, true, "model_unavailable"],
   ])("a close with %i, begun: %s", (code, begun, words) => {
-    if (begun) wire.say(READY);
+    if (begun) wire.say({ ...READY, resume: undefined }); // of a server that cannot resume
     wire.onclose?.({ code, reason: "" });
     expect(failure().message).toContain(words);
     expect(failure().advice).not.toBe("");

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { FLOOR, freshFader, gains, gainOf } from "../src/faders";
 import { FileSource } from "../src/file";
+import { Lag } from "../src/lag";
 import { Latency } from "../src/latency";
 import { type Model, pick } from "../src/models";
 import { clock, decibels, ms, share, title } from "../src/ui/text";
@@ -80,4 +81,19 @@ it("words", () => {
   expect([title("speaker_1"), title("no_vocals")]).toEqual(["Speaker 1", "No vocals"]);
   expect([share(0), share(1), share(2)]).toEqual([0, 1, 1]);
   expect(share(0.001)).toBeCloseTo(0);
+});
+
+describe("how late live audio may be", () => {
+  it("four seconds, on a network that is only slow", () => {
+    const lag = new Lag(1000);
+    expect([3000, 4000, 4001].map((waiting) => lag.broken(waiting, false))).toEqual([false, false, true]);
+  });
+
+  it("as late as lost connections made it, and no more", () => {
+    const lag = new Lag(1000);
+    expect([5000, 20_000].map((waiting) => lag.broken(waiting, true))).toEqual([false, false]);
+    expect([23_000, 15_000, 19_000, 19_001].map((waiting) => lag.broken(waiting, false))).toEqual([false, false, false, true]);
+    expect([6000, 3000, 7001].map((waiting) => lag.broken(waiting, false))).toEqual([false, false, true]);
+    expect([60_000, 60_001].map((waiting) => lag.broken(waiting, true))).toEqual([false, true]);
+  });
 });

@@ -32,3 +32,7 @@ export function status(app: App): string {
       return app.song ? "Ready. Press Play." : app.purpose === "microphone" ? "Stopped. Press Microphone to start again." : "Choose a song, or press Microphone.";
   }
 }
+
+/** What the page does while there is no connection. */
+export const reconnecting = (app: App): string =>
+  `The connection was lost: reconnecting… ${app.purpose === "file" ? "What has come already goes on playing." : "The microphone goes on being recorded."}`;
