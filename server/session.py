@@ -267,7 +267,7 @@ class Session:
         self.told = chunk.start + chunk.stems.shape[-1]
         newest, now = self.arrivals.told(self.told), time.monotonic()
         if newest is not None:
-            self.lag.add(now - newest)
+            self.lag.add(max(now - newest, 0.0))
         self.house.metrics.samples.labels(self.start.model).inc(chunk.stems.shape[-1])
         if first is not None and self.start.live:
             self._account(now - first)

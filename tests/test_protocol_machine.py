@@ -204,7 +204,7 @@ class Protocol(RuleBasedStateMachine):
 
 
 def test_any_order_of_messages(host: str) -> None:
-    rules = settings(max_examples=80, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck))
+    rules = settings(max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck))
     run_state_machine_as_test(partial(Protocol, host), settings=rules)  # type: ignore[no-untyped-call]
     for _ in range(100):
         figures = httpx.get(f"http://{host}/metrics").text.splitlines()
