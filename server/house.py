@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -50,7 +51,7 @@ class House:
 
 @dataclass(frozen=True)
 class Place:
-    """What a session was given at the door. `at` is where on its timeline it begins."""
+    """What a session was given at the door. `at` is where on its timeline it begins; `away` how long it had no connection, s."""
 
     session: str
     identity: Identity
@@ -58,6 +59,7 @@ class Place:
     model: Loaded
     promise: Promise
     at: Entry = BEGINNING
+    away: float = 0.0
 
     @property
     def resumed(self) -> bool:
@@ -110,4 +112,5 @@ def _place(
         return Place(secrets.token_hex(8), identity, start, model, given)
     assert isinstance(first, wire.Resume)
     at = entry(given.plan, first.received, model.separator.spec.memory)
-    return Place(ticket.session, identity, start, model, given, at)
+    away = max(time.time() - ticket.written, 0.0)
+    return Place(ticket.session, identity, start, model, given, at, away)

@@ -80,7 +80,9 @@ class Session:
             raise ClientError("bad_message", str(error)) from None
         # What may be held uncut: the audio that arrives while the model runs, and a second of slack.
         self.inbox = Inbox(round((self.promise.seconds + 1) * start.rate))
-        self.pace = Pace(start.rate, self.settings.max_ahead_s, owed=self.kept if place.resumed else 0)
+        # What is replayed, and what was recorded meanwhile, is due already.
+        owed = self.kept + round(place.away * start.rate) if place.resumed else 0
+        self.pace = Pace(start.rate, self.settings.max_ahead_s, owed)
         self.messages = Budget(self.settings.max_messages_per_s)
         self.heard, self.told = place.at.replay, place.at.told
         self.ended = self.done = False

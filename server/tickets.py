@@ -20,7 +20,7 @@ KIND = "resume"
 
 @dataclass(frozen=True)
 class Ticket:
-    """One session, and whose it is. `told` samples had been told when this was written."""
+    """One session, and whose it is. `told` samples had been told when this was `written` (s of the wall clock)."""
 
     session: str
     owner: str
@@ -28,6 +28,7 @@ class Ticket:
     start: wire.Start
     framing: Framing
     seconds: float
+    written: float = 0.0
 
 
 class Tickets:
@@ -40,9 +41,9 @@ class Tickets:
         start = {key: value for key, value in asdict(ticket.start).items() if value is not None}
         payload = {
             "session": ticket.session, "owner": ticket.owner, "told": ticket.told, "start": start,
-            "framing": astuple(ticket.framing), "seconds": ticket.seconds,
+            "framing": astuple(ticket.framing), "seconds": ticket.seconds, "written": (now := time.time()),
         }  # fmt: skip
-        return self._signer.sign(KIND, payload, time.time(), self._life_s)
+        return self._signer.sign(KIND, payload, now, self._life_s)
 
     def read(self, resume: wire.Resume, owner: str) -> Ticket:
         """Raises ClientError: `resume`, for what was not written here, or not for this owner, or too long ago."""
@@ -59,6 +60,5 @@ class Tickets:
 def _ticket(payload: dict[str, Any]) -> Ticket:
     start = wire.Start(**payload["start"])
     start = replace(start, stems=tuple(start.stems) if start.stems else None)
-    return Ticket(
-        payload["session"], payload["owner"], payload["told"], start, Framing(*payload["framing"]), payload["seconds"]
-    )
+    framing, rest = Framing(*payload["framing"]), (payload["seconds"], payload["written"])
+    return Ticket(payload["session"], payload["owner"], payload["told"], start, framing, *rest)

@@ -318,7 +318,9 @@ async def test_nobody_comes_back_in_time() -> None:
             await stream.send(noise(800))
             await peer.__aexit__(None, None, None)
             sending = asyncio.create_task(finish(stream, noise(800)))
-            with pytest.raises(rivulet_client.ConnectionLost, match=r"no server went on with the session within 0\.3 s"):
+            with pytest.raises(
+                rivulet_client.ConnectionLost, match=r"no server went on with the session within 0\.3 s"
+            ):
                 await read(stream)
             with pytest.raises(rivulet_client.ConnectionLost):
                 await sending

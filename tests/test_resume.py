@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,11 @@ import zoo
 from serving import start
 
 from models import toys
-from streaming.framing import Array
+from server.signing import Signer
+from server.tickets import Ticket, Tickets
+from streaming import wire
+from streaming.framing import Array, Framing
+from streaming.wire import ClientError
 
 END = json.dumps({"type": "end"})
 RATE = 16_000
@@ -141,3 +147,15 @@ async def test_a_stream_longer_than_its_memory_needs_only_the_last_of_it() -> No
         alone = streams.stems(streams.run(toys.Leaky(), [pcm]))
         assert after is not None
         np.testing.assert_allclose(np.concatenate((before, after), axis=2), alone, atol=1e-5)
+
+
+def test_a_ticket_says_when_it_was_written_for_audio_of_the_time_away_is_due_when_it_comes() -> None:
+    tickets = Tickets(Signer(b"secret"), 60)
+    before = time.time()
+    ticket = Ticket("s", "anonymous", 7, wire.Start("m", 8000, 1, "s16le", ("a",)), Framing(160, 160), 0.1)
+    token = tickets.write(ticket)
+    found = tickets.read(wire.Resume(token, 7), "anonymous")
+    assert before <= found.written <= time.time()
+    assert replace(found, written=0.0) == ticket
+    with pytest.raises(ClientError, match="belongs to another key"):
+        tickets.read(wire.Resume(token, 7), "somebody else")
