@@ -107,6 +107,7 @@ class Admission:
         self._most, self._most_files = most, most_files
         self._cores = cores or os.cpu_count() or 1
         self._inside: Counter[Demand] = Counter()
+        self._full_at = math.inf  # sessions inside when somebody was last refused
 
     @property
     def inside(self) -> int:
@@ -137,6 +138,7 @@ class Admission:
     @contextmanager
     def _live(self, demand: Demand) -> Iterator[None]:
         if reason := self.refusal(demand):
+            self._full_at = self.inside
             if not self.inside:
                 raise ClientError("capacity", f"{demand.group.name} is too slow on this machine: {reason}")
             raise ClientError("capacity", f"{reason}: try again later", retry_after_ms=_later())
@@ -155,7 +157,8 @@ class Admission:
             return None
         if self.inside and self.load.late > 0.01:
             return f"{self.load.late:.0%} of what is told just now is later than promised"
-        return self.forecast(demand).refusal()
+        # Figures waver: after a refusal, and before anybody has left, there must be room for two.
+        return self.forecast(demand, 2 if self.inside >= self._full_at else 1).refusal()
 
     def free(self, demand: Demand) -> int:
         """How many more like this would be let in now."""

@@ -54,6 +54,22 @@ def test_one_after_another_until_the_next_would_break_a_promise() -> None:
     assert door.free(demand) == 1
 
 
+def test_a_refused_one_is_not_let_in_a_moment_later_because_a_figure_wavered() -> None:
+    state = load()
+    door, demand = Admission(state, 100, 1, cores=2), Demand(SMALL, allowance=0.015)
+    seats = [door.seat(demand) for _ in range(17)]
+    for seat in seats:
+        seat.__enter__()
+    assert door.refusal(demand)
+    with pytest.raises(ClientError), door.seat(demand):
+        pass
+    state.chunk_s *= 0.95  # enough for one
+    assert door.forecast(demand).refusal() is None
+    assert door.refusal(demand)
+    seats.pop().__exit__(None, None, None)
+    assert door.refusal(demand) is None
+
+
 def test_a_tight_promise_inside_keeps_others_out() -> None:
     door = Admission(load(), 100, 1, cores=2)
     tight, easy = Demand(SMALL, allowance=0.006), Demand(SMALL, allowance=0.018)

@@ -138,6 +138,18 @@ def test_no_secret_comes_out_wherever_it_stands(format: Any, secret: str) -> Non
         assert len(lines(stream)) == 9
 
 
+def test_a_field_that_is_called_a_secret_is_one_however_it_looks() -> None:
+    log.configure("json", "info", stream := io.StringIO())
+    headers = [(b"Cookie", b"hunter2"), ("x-other", "stays")]
+    structlog.get_logger("server").info(
+        "got", password="hunter2", Token="hunter2", deep=[{"secret": "hunter2"}], h=headers
+    )
+    assert "hunter2" not in stream.getvalue()
+    (line,) = lines(stream)
+    assert (line["password"], line["Token"], line["deep"]) == ("***", "***", [{"secret": "***"}])
+    assert "stays" in stream.getvalue()
+
+
 def test_what_is_no_secret_stays() -> None:
     log.configure("json", "info", stream := io.StringIO())
     words = "model htdemucs_ft/955717e8-8726e21a.th at 44100 Hz, sha256 " + "ab" * 32

@@ -22,10 +22,12 @@ from streaming import wire
 END = json.dumps({"type": "end"})
 
 
+SLOW = replace(toys.busy(0.5), spec=toys._spec("slow", toys.Split().spec.framing))
+
+
 @pytest.fixture(scope="module")
 def host() -> Iterator[str]:
-    slow = replace(toys.busy(0.5), spec=toys._spec("slow", toys.Split().spec.framing))
-    with serving.running(serving.toy_registry(slow)) as host:
+    with serving.running(serving.toy_registry(SLOW)) as host:
         yield host
 
 
@@ -308,7 +310,7 @@ async def fifty(host: str, live: bool) -> None:
 
 
 async def test_capacity_is_told_and_counts_who_is_inside() -> None:
-    with serving.running(serving.toy_registry(), preload=("toy-ramp",), max_sessions=5) as host:
+    with serving.running(serving.toy_registry(), preload=("toy-ramp",), max_sessions=5, admission="measured") as host:
         async with httpx.AsyncClient(base_url=f"http://{host}") as http, serving.connect(host) as socket:
             while (await http.get("/readyz")).status_code != 200:
                 await asyncio.sleep(0.05)
@@ -324,8 +326,13 @@ async def test_capacity_is_told_and_counts_who_is_inside() -> None:
             assert 'rivulet_seats_free{model="toy-ramp"}' in (await http.get("/metrics")).text
 
 
-async def test_a_model_that_this_machine_is_too_slow_for_is_refused_live_and_given_to_files(host: str) -> None:
+async def test_a_model_that_this_machine_is_too_slow_for_is_refused_live_and_given_to_files() -> None:
     """Half a second for 10 ms."""
+    with serving.running(serving.toy_registry(SLOW), admission="measured") as host:
+        await too_slow(host)
+
+
+async def too_slow(host: str) -> None:
     _, texts, code = await converse(host, start("slow"), [])
     assert (texts[-1]["code"], code) == ("capacity", 1013)
     assert "slow is too slow on this machine" in texts[-1]["message"]
