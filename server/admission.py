@@ -4,8 +4,8 @@ Sessions whose windows may run together are a group: same model, same window, sa
 of the batch takes r(n) seconds, measured, and happens every `period`. A session is let in when, with it inside,
 
 - every session has its windows back in time: the batch that runs when its last sample comes, then one run of every
-  group in its lane, then the event loop's share for everybody's chunk, stretched by how busy the event loop is (as in any
-  queue: 1 / (1 - busy)), are within what its promise leaves for computing;
+  group in its lane, then the event loop's share for everybody's chunk, stretched by how busy the event loop is (as the wait
+  in an M/D/1 queue), are within what its promise leaves for computing;
 - no lane is busy for more than `LANE` of the time, the event loop for more than `LOOP`, all cores for more than `MACHINE`.
 
 Both hold the measured costs against the clock: `Load` says how much slower runs are now than when they were measured, how
@@ -182,9 +182,9 @@ class Admission:
             lanes[group.lane] = lanes.get(group.lane, 0.0) + seconds / group.period
         loop = sum(self.load.chunk_s * sessions / group.period for group, sessions in groups.items())
         machine = loop + sum(group.cores * self._share(group, groups[group]) for group in groups)
-        stretch = 1 / max(1 - loop, 0.01)
+        telling = self.load.chunk_s * inside.total() * (1 + loop / max(2 * (1 - loop), 0.01))
         worst, whose = max(
-            ((self._response(one.group, groups, runs) * stretch - one.allowance, one.group.name) for one in inside),
+            ((self._computed(one.group, groups, runs) + telling - one.allowance, one.group.name) for one in inside),
             default=(-math.inf, ""),
         )
         return Forecast(lanes, loop, machine / self._cores + self.load.others, worst, whose)
@@ -198,8 +198,8 @@ class Admission:
         alone = sessions * self._run(group, 1) / group.period
         return max(self._run(group, sessions) / group.period, min(alone, EAGER))
 
-    def _response(self, group: Group, groups: Counter[Group], runs: dict[Group, float]) -> float:
-        """Seconds from a window's last sample to its stems' leaving, when everything comes at the worst moment.
+    def _computed(self, group: Group, groups: Counter[Group], runs: dict[Group, float]) -> float:
+        """Seconds from a window's last sample to its result, when everything comes at the worst moment.
 
         Groups with a longer period have later deadlines and give way, but a run of theirs that has begun does not; nor
         does one of its own group, without it.
@@ -208,7 +208,7 @@ class Admission:
         others = [seconds for other, seconds in lane if other != group]
         running = max(self._run(group, groups[group] - 1), *others, 0.0)
         before = sum(seconds for other, seconds in lane if other.period <= group.period)
-        return running + before + self.load.chunk_s * groups.total()
+        return running + before
 
 
 def _later() -> int:

@@ -45,9 +45,9 @@ def test_one_after_another_until_the_next_would_break_a_promise() -> None:
             inside += 1
     assert (refused.value.code, inside) == ("capacity", door.inside)
     assert refused.value.retry_after_ms
-    # run(n), the run of the n - 1 others before it, and the event loop for n chunks, which is busy for 0.3 n / 16 ms:
-    # (0.9 + 0.1 n + 0.8 + 0.1 n + 0.3 n) / (1 - 0.3 n / 16) ms
-    assert inside == 17
+    # run(n), the run of the n - 1 others before it, and the event loop for n chunks, which is busy for b = 0.3 n / 16:
+    # 0.9 + 0.1 n + 0.8 + 0.1 n + 0.3 n (1 + b / (2 - 2 b)) ms
+    assert inside == 21
     assert "later than promised" in refused.value.message
     assert door.free(demand) == 0
     seats[0].__exit__(None, None, None)
@@ -57,7 +57,7 @@ def test_one_after_another_until_the_next_would_break_a_promise() -> None:
 def test_a_refused_one_is_not_let_in_a_moment_later_because_a_figure_wavered() -> None:
     state = load()
     door, demand = Admission(state, 100, 1, cores=2), Demand(SMALL, allowance=0.015)
-    seats = [door.seat(demand) for _ in range(17)]
+    seats = [door.seat(demand) for _ in range(21)]
     for seat in seats:
         seat.__enter__()
     assert door.refusal(demand)
