@@ -53,7 +53,9 @@ def build(extra: Mapping[str, Path] | None = None) -> dict[str, Entry]:
         ValueError: a path that holds no model, or a name that is taken.
     """
     entries = [
-        from_path(folder.name, folder) for folder in sorted(EMBEDDED.glob("*/")) if any(folder.glob("*.safetensors"))
+        from_path(folder.name, folder)
+        for folder in sorted(EMBEDDED.glob("*/"))
+        if any(folder.glob("*.safetensors")) and not (folder / "config.json").is_file()  # those tell who speaks
     ]
     entries += _demucs()
     registry = {entry.name: entry for entry in entries}

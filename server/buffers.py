@@ -32,9 +32,8 @@ class Protocol(WebSocketsSansIOProtocol):
         extensions: Any = self.scope.setdefault("extensions", {})
         extensions[EXTENSION] = self.transport
         await super().run_asgi()
-        if (
-            not self.transport.is_closing() and self.transport.get_write_buffer_size()
-        ):  # the peer does not read: an orderly close would wait for it for ever
+        # A peer that does not read: an orderly close would wait for it for ever.
+        if not self.transport.is_closing() and self.transport.get_write_buffer_size():
             self.loop.call_later(FAREWELL_S, self.transport.abort)
 
 

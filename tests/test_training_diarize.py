@@ -1,0 +1,199 @@
+"""Simulated meetings, the diarizer's loss and error rate, and a few real steps of training."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from models.training.conversations import Speakers
+from models.training.data import Clip, SpeechBank
+from models.training.diarize import SLOTS, STACK, Diarize, Size, compressed, error_rate, in_order, streamed
+from models.training.evaluate_diarize import network_from, rttm_flags, smooth
+from models.training.meetings import FRAME, MeetingMixer, speaking
+from models.training.voices import encoder, mel_bands, mels
+
+TINY = Size(hidden=32, layers=2, heads=2, head_hidden=16, cache=24, fifo=24, period=12)
+
+
+@pytest.fixture(scope="module")
+def bank() -> SpeechBank:
+    """Six voices that differ in pitch: pulses through a resonance, in syllables with pauses."""
+    rng = np.random.default_rng(0)
+    parts, clips, at = [], [], 0
+    for person in range(6):
+        length = 4 * 16000
+        t = np.arange(length) / 16000
+        tone = sum(np.sin(2 * np.pi * k * (90 + 35 * person) * t) / k for k in range(1, 20))
+        loud = (np.sin(2 * np.pi * 2.5 * t + person) > -0.6) * (t % 2 < 1.5)
+        pcm = (tone * loud * 3000 + rng.normal(0, 2, length)).astype(np.int16)
+        parts.append(pcm)
+        clips.append(Clip(f"voice_{person}", at, length))
+        at += length
+    return SpeechBank(np.concatenate(parts), tuple(clips[:4]), tuple(clips[2:]), ())
+
+
+def test_speech_is_where_the_sound_is_and_short_pauses_belong_to_it() -> None:
+    pcm = np.zeros(16000, np.float32)
+    pcm[3200:6400] = pcm[8000:11200] = 0.1 * np.random.default_rng(0).standard_normal(3200)
+    assert np.flatnonzero(speaking(pcm)).tolist() == list(range(20, 70))  # the pause of 0.1 s is bridged
+    assert np.flatnonzero(speaking(pcm, gap_s=0.05)).tolist() == [*range(20, 40), *range(50, 70)]
+
+
+def test_a_meeting_tells_who_speaks_in_the_order_of_first_words(bank: SpeechBank) -> None:
+    mixer = MeetingMixer(bank, bank.train)
+    for seed in range(8):
+        meeting = mixer.one(np.random.default_rng(seed), 20, 1 + seed % 4, clean=True)
+        assert meeting.pcm.shape == (20 * 16000,)
+        assert meeting.active.shape == (2000, len(meeting.people))
+        first = meeting.active.argmax(0)
+        assert meeting.active.any(0).all()
+        assert (np.diff(first) >= 0).all()
+        speakers = [person // 5 for person in meeting.people]
+        assert len(set(speakers)) == len(speakers)  # never one voice as two people
+        level = np.square(meeting.pcm.reshape(-1, FRAME)).mean(1)
+        silent = ~meeting.active.any(1)
+        assert level[silent].mean() < 0.05 * level[~silent].mean()
+
+
+def test_rooms_noise_and_telephones_keep_length_and_stay_finite(bank: SpeechBank) -> None:
+    mixer = MeetingMixer(bank, bank.train)
+    for seed in range(12):
+        meeting = mixer.one(np.random.default_rng((1, seed)), 7.77, 3)
+        assert meeting.pcm.shape == (777 * FRAME,)
+        assert np.isfinite(meeting.pcm).all()
+        assert np.abs(meeting.pcm).max() > 1e-3
+
+
+def test_the_order_of_people_is_free_in_one_loss_and_asked_for_in_the_other() -> None:
+    wanted = (torch.rand(3, 40, SLOTS, generator=torch.Generator().manual_seed(0)) > 0.6).float()
+    logits = (wanted * 2 - 1) * 4
+    weight = torch.ones(3, 40)
+    right, best = in_order(logits, wanted, weight)
+    swapped, again = in_order(logits[..., [1, 0, 3, 2]], wanted, weight)
+    torch.testing.assert_close(best, again)
+    torch.testing.assert_close(right, best)
+    assert (swapped > right + 0.5).all()
+    plain = torch.nn.functional.binary_cross_entropy_with_logits(logits, wanted)
+    torch.testing.assert_close(right.mean(), plain)
+
+
+def test_error_rate_is_that_of_pyannote_metrics() -> None:
+    from pyannote.core import Annotation, Segment, Timeline
+    from pyannote.metrics.diarization import DiarizationErrorRate
+
+    rng = np.random.default_rng(3)
+    for _ in range(5):
+        meant, told = (np.repeat(rng.random((30, n)) > 0.5, 10, 0) for n in (3, SLOTS))
+
+        def annotation(flags: np.ndarray) -> Annotation:
+            out = Annotation()
+            for person in range(flags.shape[1]):
+                for frame in np.flatnonzero(flags[::10, person]):
+                    out[Segment(frame * 0.1, frame * 0.1 + 0.1), f"{person}-{frame}"] = f"p{person}"
+            return out
+
+        wrong, whole = error_rate(told, meant)
+        oracle = DiarizationErrorRate(collar=0, skip_overlap=False)(
+            annotation(meant), annotation(told), uem=Timeline([Segment(0, 30)])
+        )
+        assert wrong / whole == pytest.approx(oracle, abs=1e-6)
+
+
+def test_what_a_stream_keeps_is_grouped_by_person_in_order_of_time() -> None:
+    active = np.zeros((120, SLOTS), np.float32)
+    active[:50, 0] = active[50:100, 1] = active[100:, 2] = 1
+    kept = compressed(np.random.default_rng(0), active, TINY)
+    assert kept.shape == (TINY.cache,)
+    people = [active[k].argmax() if k >= 0 and active[k].any() else -1 for k in kept]
+    groups = [p for p, before in zip(people, [None, *people], strict=False) if p != before and p >= 0]
+    assert groups == [0, 1, 2]
+    assert (kept < 0).sum() >= SLOTS  # the learned silence after each group
+    for person in (0, 1, 2):
+        own = [k for k, p in zip(kept, people, strict=True) if p == person]
+        assert own == sorted(own)
+        assert len(own) >= 3
+
+
+def test_features_are_those_of_the_models_own_processor(bank: SpeechBank) -> None:
+    from transformers import NemotronAsrStreamingFeatureExtractor
+
+    network = Diarize(bank, None, TINY).network()
+    pcm = MeetingMixer(bank, bank.train).one(np.random.default_rng(2), 4, 2).pcm
+    own = network.features(torch.from_numpy(pcm)[None])[0]
+    theirs = NemotronAsrStreamingFeatureExtractor(feature_size=128)(pcm, sampling_rate=16000, return_tensors="pt")
+    torch.testing.assert_close(own, theirs["input_features"][0, : len(own)], atol=1e-4, rtol=0)
+
+
+def test_a_few_steps_lower_the_loss_and_the_export_comes_back(bank: SpeechBank, tmp_path: Path) -> None:
+    names = Speakers(bank, bank.train).names
+    table = np.random.default_rng(0).random((len(names), 5, 256)).astype(np.float32)
+    np.savez(tmp_path / "voices.npz", names=np.array(names), table=table)
+    task = Diarize(bank, tmp_path / "voices.npz", TINY)
+    torch.manual_seed(0)
+    network = task.network()
+    optimizer = torch.optim.AdamW(network.parameters(), 3e-3)
+    losses = []
+    for step in range(24):
+        batch = tuple(torch.from_numpy(part) for part in task.batch(np.random.default_rng((0, step)), 3))
+        assert batch[1].shape[1] * FRAME == batch[0].shape[1]
+        assert int(batch[3].max()) < batch[1].shape[1] // STACK
+        loss = task.loss(network, batch, 0.0)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert np.mean(losses[-6:]) < np.mean(losses[:6]) - 0.1
+    task.export(network, tmp_path / "out", {"steps": "24"})
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "config.json", "model.safetensors", "notes.txt", "processor_config.json",
+    ]  # fmt: skip
+    pcm = task.fixed[0].pcm[None, : 16000 * 6]
+    network.eval()
+    before = streamed(network, pcm, "low_latency")
+    after = streamed(network_from(tmp_path / "out"), pcm, "low_latency")
+    assert before.shape == (1, 600, SLOTS)
+    np.testing.assert_allclose(after, before, atol=2e-2)  # half precision
+    assert set(task.validate(network, "cpu")) == {"der", "der_2", "der_3", "der_4", "speech_error"}
+
+
+def test_a_teacher_of_other_speakers_is_refused(bank: SpeechBank, tmp_path: Path) -> None:
+    np.savez(tmp_path / "voices.npz", names=np.array(["a", "b"]), table=np.zeros((2, 5, 256), np.float32))
+    with pytest.raises(ValueError, match="other speakers than the bank"):
+        Diarize(bank, tmp_path / "voices.npz", TINY)
+
+
+def test_mel_bands_are_slaneys() -> None:
+    from transformers.audio_utils import mel_filter_bank
+
+    for bands, size in ((40, 400), (128, 512)):
+        theirs = mel_filter_bank(size // 2 + 1, bands, 0.0, 8000.0, 16000, norm="slaney", mel_scale="slaney")
+        np.testing.assert_allclose(mel_bands(bands, size), theirs, atol=1e-6)
+
+
+def test_the_teacher_hears_the_same_voice_as_nearer_than_another(bank: SpeechBank) -> None:
+    if importlib.util.find_spec("resemblyzer") is None:
+        pytest.skip("the teacher's weights come with the package resemblyzer")
+    network = encoder()
+    said = [bank.pcm[c.start : c.start + c.length].astype(np.float32) / 32768 for c in bank.train]
+    with torch.no_grad():
+        one, same, other = (
+            network(mels(pcm)[None])[0] for pcm in (said[0][:25600], said[0][32000:57600], said[3][:25600])
+        )
+    assert float(one @ same) > float(one @ other) + 0.05
+
+
+def test_smoothing_drops_what_is_short_and_rttm_is_read(tmp_path: Path) -> None:
+    told = np.zeros((100, 1), np.float32)
+    told[10:13] = told[40:80] = 1
+    told[60] = 0
+    assert np.flatnonzero(smooth(told)[:, 0]).tolist() == list(range(40, 80))
+    (tmp_path / "a.rttm").write_text(
+        "SPEAKER a 1 0.10 0.20 <NA> <NA> x <NA> <NA>\nSPEAKER a 1 0.25 0.1 <NA> <NA> y <NA> <NA>\n"
+    )
+    flags = rttm_flags(tmp_path / "a.rttm", 50)
+    assert np.flatnonzero(flags[:, 0]).tolist() == list(range(10, 30))
+    assert np.flatnonzero(flags[:, 1]).tolist() == list(range(25, 35))
