@@ -8,6 +8,7 @@ A `.th` is read with an allow-list of what Demucs writes: its two classes by nam
 from __future__ import annotations
 
 import argparse
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -41,12 +42,17 @@ class Bag:
         weights: `[models][sources]`; all ones by default.
         segment: seconds of training segment that the bag asks for.
         sources: where they are known before reading.
+        rate, channels: Hz and count, likewise; 0 where they are not known.
+        licence: of the weights, where it is told.
     """
 
     files: tuple[tuple[Path, str], ...]
     weights: Sequence[Sequence[float]] | None = None
     segment: float | None = None
     sources: tuple[str, ...] | None = None
+    rate: int = 0
+    channels: int = 0
+    licence: str = "unknown"
 
 
 def split(path: Path) -> tuple[str, str]:
@@ -75,7 +81,11 @@ def local(path: Path) -> Bag:
 
 
 def _bag(path: Path) -> Bag:
-    """A bag's yaml: `models` (signatures of files beside it), and `weights` and `segment` (seconds) where given."""
+    """A bag's yaml: `models` (signatures of files beside it), and `weights` and `segment` (seconds) where given.
+
+    Beside what Demucs reads it may hold `about` (licence, sources, samplerate, audio_channels): then a list of models need
+    not read the weights.
+    """
     import yaml
 
     try:
@@ -96,7 +106,18 @@ def _bag(path: Path) -> Bag:
     beside = {model: [file for file in here if split(file)[0] == model] for model in models}
     if wrong := [f"{model}: {[file.name for file in files]}" for model, files in beside.items() if len(files) != 1]:
         raise ValueError(f"{path}: expected one .th file beside it for each model, got {'; '.join(wrong)}")
-    return Bag(tuple((beside[model][0], split(beside[model][0])[1]) for model in models), matrix, segment)
+    files = tuple((beside[model][0], split(beside[model][0])[1]) for model in models)
+    return Bag(files, matrix, segment, *_about(path, told.get("about") or {}))
+
+
+def _about(path: Path, told: Any) -> tuple[tuple[str, ...] | None, int, int, str]:
+    """Sources, rate, channels and licence, where they are told."""
+    kinds = {"sources": list, "samplerate": int, "audio_channels": int, "licence": str}
+    fits = isinstance(told, Mapping) and all(isinstance(told.get(key, kind()), kind) for key, kind in kinds.items())
+    if not fits or not all(isinstance(source, str) for source in told.get("sources", ())):
+        raise ValueError(f"{path}: got about {told!r}, expected sources, samplerate, audio_channels, licence")
+    sources = tuple(told["sources"]) if "sources" in told else None
+    return sources, told.get("samplerate", 0), told.get("audio_channels", 0), told.get("licence", "unknown")
 
 
 def read(path: Path, expected: str) -> Any:
@@ -133,15 +154,10 @@ def read(path: Path, expected: str) -> Any:
     return model.eval()
 
 
-def write_random(folder: Path, signature: str, seed: int = 0, kind: str = "HTDemucs", **architecture: Any) -> Path:
-    """Write `signature-checksum.th` with random weights of this architecture, stored in half precision as published."""
-    import torch
-    from demucs import hdemucs, htdemucs, states
+def write(model: Any, folder: Path, signature: str) -> Path:
+    """Write `signature-checksum.th` in half precision, as published and by Demucs' own means; its path."""
+    from demucs import states
 
-    classes = {"HTDemucs": htdemucs.HTDemucs, "HDemucs": hdemucs.HDemucs}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = classes[kind](**architecture)
     args, kwargs = model._init_args_kwargs
     state = states.get_state(model, None, half=True)  # type: ignore[no-untyped-call]
     package = {"klass": type(model), "args": args, "kwargs": kwargs, "state": state, "training_args": {}}
@@ -149,6 +165,42 @@ def write_random(folder: Path, signature: str, seed: int = 0, kind: str = "HTDem
     before = set(folder.glob(f"{signature}-*.th"))
     states.save_with_checksum(package, folder / f"{signature}.th")  # type: ignore[no-untyped-call]
     return next(iter(set(folder.glob(f"{signature}-*.th")) - before), *before)
+
+
+def publish(model: Any, folder: Path, name: str, licence: str, **notes: str) -> Path:
+    """A Demucs repository of one model: `name.yaml` and its `.th`, whose signature is a checksum of the weights.
+
+    Whoever reads meanwhile finds the old model or the new one: the yaml is replaced in one rename, and only then files that
+    it no longer names are removed. Returns the path of the yaml.
+    """
+    import yaml
+
+    digest = hashlib.sha256()
+    for value in model.state_dict().values():
+        digest.update(value.detach().cpu().half().contiguous().numpy().tobytes())
+    signature = digest.hexdigest()[:8]
+    kept = write(model, folder, signature)
+    about = {"licence": licence, "sources": list(model.sources)}
+    about |= {"samplerate": model.samplerate, "audio_channels": model.audio_channels}
+    path, fresh = folder / f"{name}.yaml", folder / f".{name}.yaml.part"
+    fresh.write_text(yaml.safe_dump({"models": [signature], "about": about | notes}, sort_keys=False), "utf-8")
+    fresh.replace(path)
+    for old in folder.glob("*.th"):
+        if old != kept:
+            old.unlink()
+    return path
+
+
+def write_random(folder: Path, signature: str, seed: int = 0, kind: str = "HTDemucs", **architecture: Any) -> Path:
+    """Write `signature-checksum.th` with random weights of this architecture."""
+    import torch
+    from demucs import hdemucs, htdemucs
+
+    classes = {"HTDemucs": htdemucs.HTDemucs, "HDemucs": hdemucs.HDemucs}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = classes[kind](**architecture)
+    return write(model, folder, signature)
 
 
 def random_repo(folder: Path, name: str) -> Path:

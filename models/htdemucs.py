@@ -11,7 +11,7 @@ window costs by its length. Longer than the segment was never trained, and is re
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,15 +112,18 @@ def present(name: str, sources: Sequence[str] | None = None) -> bool:
 
 
 def describe(path: Path, name: str | None = None) -> Listing:
-    """A local model; reads the first of its files. Raises as `load` does."""
+    """A local model; reads the first of its files unless a bag's yaml tells what it is. Raises as `load` does."""
     bag = demucs_repo.local(path)
-    model = demucs_repo.read(*bag.files[0])
+    if not (bag.sources and bag.rate and bag.channels):
+        model = demucs_repo.read(*bag.files[0])
+        bag = replace(bag, sources=tuple(model.sources), rate=model.samplerate, channels=model.audio_channels)
+    assert bag.sources
     return Listing(
         name=name or _title(path),
-        sources=tuple(model.sources),
-        rate=model.samplerate,
-        channels=model.audio_channels,
-        licence="unknown",
+        sources=bag.sources,
+        rate=bag.rate,
+        channels=bag.channels,
+        licence=bag.licence,
         files=tuple(file.name for file, _ in bag.files),
         present=True,
         selective=any(not value for row in bag.weights or () for value in row),
@@ -170,7 +173,8 @@ def load(
     path = Path(name_or_path)
     if not path.exists():
         raise ValueError(f"got {str(name_or_path)!r}, which is neither a path nor one of {', '.join(PUBLISHED)}")
-    return _assemble(name or _title(path), demucs_repo.local(path), sources, "unknown", device)
+    bag = demucs_repo.local(path)
+    return _assemble(name or _title(path), bag, sources, bag.licence, device)
 
 
 class DemucsSeparator:
@@ -257,8 +261,9 @@ def _assemble(name: str, bag: Bag, asked: Sequence[str] | None, licence: str, de
     first = models[0]
     for index, model in zip(wanted, models, strict=True):
         got, rest = [(tuple(m.sources), m.samplerate, m.audio_channels) for m in (model, first)]
-        if got != rest or got[0] != known:
-            raise ValueError(f"{bag.files[index][0]}: got {got}, expected {(known, *rest[1:])}")
+        expected = (known, bag.rate or rest[1], bag.channels or rest[2])
+        if got != rest or got != expected:
+            raise ValueError(f"{bag.files[index][0]}: got {got}, expected {expected}")
     limit = min(int(_segment(model, bag.segment) * model.samplerate) for model in models)
     windows = _windows(limit, first.samplerate, first.hop_length)
     spec = Spec(

@@ -55,7 +55,8 @@ def build(extra: Mapping[str, Path] | None = None) -> dict[str, Entry]:
     entries = [
         from_path(folder.name, folder)
         for folder in sorted(EMBEDDED.glob("*/"))
-        if any(folder.glob("*.safetensors")) and not (folder / "config.json").is_file()  # those tell who speaks
+        if any(path.suffix in (".safetensors", ".th") for path in folder.iterdir())
+        and not (folder / "config.json").is_file()  # those tell who speaks
     ]
     entries += _demucs()
     registry = {entry.name: entry for entry in entries}

@@ -258,6 +258,11 @@ def test_paths(repos, tmp_path):
         ("models: ['../one/tiny0']", "one .th file beside it"),
         ("models: tiny0", "expected a list of signatures"),
         ("[1, 2]", "expected a list of signatures"),
+        ("models: [tiny0]\nabout: {samplerate: much}", "expected sources, samplerate"),
+        ("models: [tiny0]\nabout: {sources: [1, 2, 3, 4]}", "expected sources, samplerate"),
+        ("models: [tiny0]\nabout: [a]", "expected sources, samplerate"),
+        ("models: [tiny0]\nabout: {sources: [a, b, c, d]}", r"got \(\('drums'.*expected \(\('a', 'b'"),
+        ("models: [tiny0]\nabout: {samplerate: 48000}", r"got .*44100.*expected .*48000"),
         ("models: !!python/object/apply:os.mkdir [made]", "not plain YAML"),
     ],
 )
@@ -440,6 +445,18 @@ def test_describe(repos):
     assert (listing.name, listing.sources, listing.rate, listing.channels) == ("mine", STEMS, 44_100, 2)
     assert (len(listing.files), listing.present, listing.selective) == (4, True, True)
     assert not htdemucs.describe(repos / "one").selective
+
+
+def test_what_a_yaml_tells_of_itself_is_listed_without_reading_the_weights(tmp_path):
+    yaml = demucs_repo.publish(HTDemucs([*STEMS], **TINY), tmp_path, "mine", "CC-BY-4.0", steps="7")
+    assert load(tmp_path).spec.licence == "CC-BY-4.0"
+    assert "steps: '7'" in yaml.read_text()
+    (checkpoint,) = tmp_path.glob("*.th")
+    checkpoint.write_bytes(b"no longer a checkpoint")
+    listing = htdemucs.describe(tmp_path)
+    assert (listing.sources, listing.rate, listing.channels, listing.licence) == (STEMS, 44_100, 2, "CC-BY-4.0")
+    with pytest.raises(weights.WeightsError, match="got SHA-256"):
+        load(tmp_path)
 
 
 @pytest.mark.parametrize(("name", "count"), [("htdemucs", 41_984_456), ("htdemucs_6s", 27_414_996)])

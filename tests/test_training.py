@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import permutations
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import count, permutations
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +17,17 @@ import soundfile
 
 torch = pytest.importorskip("torch")
 
-from models.bsrnn import BandSplitRNN, Config, Interpolate, save  # noqa: E402
+from models.bsrnn import BandSplitRNN, Config, network_from, save  # noqa: E402
 from models.bsrnn_separator import load  # noqa: E402
+from models.training.__main__ import main  # noqa: E402
 from models.training.average import average  # noqa: E402
+from models.training.conversations import ConversationMixer  # noqa: E402
 from models.training.data import STEMS, music_bank, speech_bank  # noqa: E402
-from models.training.loop import Plan, Run, learning_rate, train  # noqa: E402
+from models.training.loop import Log, Plan, Run, learning_rate, train  # noqa: E402
 from models.training.losses import FLOOR, permutation_invariant, si_sdr, stems_loss  # noqa: E402
-from models.training.mixing import MusicMixer, SpeechMixer, resampled  # noqa: E402
+from models.training.mixing import MusicMixer, resampled  # noqa: E402
+from models.training.separation import Separation, by_pitch, in_order  # noqa: E402
+from models.training.workers import Workers  # noqa: E402
 
 TINY = Config(
     name="tiny",
@@ -33,35 +43,57 @@ TINY = Config(
     blocks=1,
     interchangeable=True,
 )
+TINY_MUSIC = replace(TINY, name="stems", rate=44100, channels=2, sources=STEMS, additive=True, interchangeable=False)
+
+
+def ticks(step: float = 0.25) -> Callable[[], float]:
+    """A clock that moves by `step` seconds whenever it is read, so that two runs see the same time."""
+    numbers = count()
+    return lambda: next(numbers) * step
 
 
 @pytest.fixture(scope="module")
 def speakers(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four "speakers", each a pulse train through its own resonance, as <speaker>/<n>.wav."""
+    """Eleven "speakers", each a slowly beating tone, as <speaker>/<n>.wav; two of them are held out."""
     folder = tmp_path_factory.mktemp("speakers")
-    for who in range(4):
+    for who in range(11):
         (folder / f"speaker{who}").mkdir()
         t = np.arange(2 * 16000) / 16000
-        tone = np.sin(2 * np.pi * (300 * 2**who) * t) * (1 + 0.5 * np.sin(2 * np.pi * 3 * t))
+        tone = np.sin(2 * np.pi * (250 * 1.35**who) * t) * (1 + 0.5 * np.sin(2 * np.pi * 3 * t))
         soundfile.write(folder / f"speaker{who}" / "0.wav", 0.3 * tone, 16000)
     return folder
 
 
 @pytest.fixture(scope="module")
 def songs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three songs of noise, as <song>/<stem>.wav."""
+    """Three songs of noise, each stem in a band of its own, as <song>/<stem>.wav."""
     folder, rng = tmp_path_factory.mktemp("songs"), np.random.default_rng(0)
     for song in ("one", "two", "three"):
         (folder / song).mkdir()
-        for stem in STEMS:
-            soundfile.write(folder / song / f"{stem}.wav", rng.normal(0, 0.1, (44100, 2)), 44100)
+        for stem, top in zip(("bass", "other", "vocals", "drums"), (1000, 4000, 9000, 20000), strict=True):
+            spectrum = np.fft.rfft(rng.normal(0, 1, (44100, 2)), axis=0)
+            spectrum[: top // 3] = spectrum[top:] = 0
+            pcm = np.fft.irfft(spectrum, axis=0)
+            soundfile.write(folder / song / f"{stem}.wav", 0.5 * pcm / np.abs(pcm).max(), 44100)
     return folder
 
 
-def mixer_of(speakers: Path, cache: Path) -> SpeechMixer:
+def speech_task(speakers: Path, cache: Path, ordered: float = 0.0) -> Separation:
     bank = speech_bank(speakers, cache)
     assert {clip.group for clip in bank.validation}.isdisjoint(clip.group for clip in bank.train)
-    return SpeechMixer(bank, bank.train, seconds=0.5)
+    mixer = ConversationMixer(bank, bank.train, 0.5)
+    return Separation(TINY, mixer, ConversationMixer(bank, bank.train, 0.5), ordered, batches=1)
+
+
+def music_task(songs: Path, cache: Path) -> Separation:
+    tracks, held = music_bank(songs, cache)
+    return Separation(TINY_MUSIC, MusicMixer(tracks, 0.3), MusicMixer(held, 0.3, coherent=0.5), batches=1)
+
+
+def steps_of(run: Run, number: int) -> list[float]:
+    """Losses of this many steps, drawn in the loop."""
+    with Workers(run.task, run.plan.seed, run.plan.batch, run.step) as ahead:
+        return [run.train_step(ahead.next)["loss"] for _ in range(number)]
 
 
 def test_si_sdr_is_the_ratio_of_the_projection_to_the_rest() -> None:
@@ -106,14 +138,6 @@ def test_stems_loss_keeps_the_order() -> None:
         assert float(found[row]) == pytest.approx(np.mean(costs), abs=1e-5)
 
 
-def test_the_recurrence_has_the_gradient_of_its_definition() -> None:
-    torch.manual_seed(0)
-    v, z, start = (
-        torch.rand(*shape, dtype=torch.float64, requires_grad=True) for shape in ((6, 2, 3), (6, 2, 3), (2, 3))
-    )
-    assert torch.autograd.gradcheck(Interpolate.apply, (v, z, start))
-
-
 def test_resampling_keeps_a_tone() -> None:
     t = np.arange(5000)
     found = resampled(np.sin(0.1 * t).astype(np.float32), 1.1, 4000)
@@ -146,53 +170,178 @@ def test_the_schedule_ends_with_the_clock() -> None:
     assert learning_rate(plan, 100, 60.0) == learning_rate(plan, 100, 90.0) == pytest.approx(0.0)
 
 
-def test_a_few_steps_make_the_loss_fall_and_export(speakers: Path, tmp_path: Path) -> None:
-    mixer = mixer_of(speakers, tmp_path / "cache")
-    run = Run(TINY, Plan(minutes=60, batch=4, rate=1e-2, warmup=5), tmp_path / "run")
-    before = np.mean([run.train_step(mixer)["loss"] for _ in range(5)])
-    for _ in range(60):
-        run.train_step(mixer)
-    after = np.mean([run.train_step(mixer)["loss"] for _ in range(5)])
-    assert after < before - 1.0
-    fixed = [mixer.batch(np.random.default_rng(5), 2)]
-    train(run, mixer, fixed, tmp_path / "export", tell=lambda line: None, steps=run.step + 1)
+@pytest.mark.parametrize("kind", ["speech", "music"])
+def test_a_few_steps_make_the_loss_fall_and_export(kind: str, speakers: Path, songs: Path, tmp_path: Path) -> None:
+    task = speech_task(speakers, tmp_path) if kind == "speech" else music_task(songs, tmp_path)
+    run = Run(task, Plan(minutes=60, batch=4, rate=1e-2, warmup=5), tmp_path / "run")
+    before = np.mean(steps_of(run, 5))
+    steps_of(run, 50)
+    assert np.mean(steps_of(run, 5)) < before - 0.8
+    train(run, tmp_path / "export", tell=lambda line: None, steps=run.step + 1)
     weights = load(tmp_path / "export").network.state_dict()
     for key, value in run.average.state_dict().items():
         assert torch.allclose(weights[key], value, atol=2e-3), key
-    assert (tmp_path / "run" / "log.jsonl").read_text().count("\n") == 2
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [set(line) >= {"loss", "norm", "rate"} for line in lines] == [True, False]
+    assert next(key for key in lines[1] if key not in ("step", "minutes")) == "si_sdr_gain"
+    assert any(path.stat().st_size for path in (tmp_path / "run" / "events").iterdir())
 
 
-def test_resuming_goes_on_as_if_never_stopped(speakers: Path, tmp_path: Path) -> None:
-    mixer, plan = mixer_of(speakers, tmp_path / "cache"), Plan(minutes=1e9, batch=2)
-    whole = Run(TINY, plan, tmp_path / "a")
-    first = Run(TINY, plan, tmp_path / "b")
-    for _ in range(3):
-        whole.train_step(mixer)
-        first.train_step(mixer)
-    first.save()
-    second = Run(TINY, plan, tmp_path / "b")
+def test_resuming_in_the_middle_goes_on_as_if_never_stopped(speakers: Path, tmp_path: Path) -> None:
+    """To the bit, on a clock that both runs read alike: weights, averages, schedule, log, validations."""
+    task, plan = speech_task(speakers, tmp_path / "cache"), Plan(minutes=0.1, batch=2, every=0.7)
+    whole = Run(task, plan, tmp_path / "whole", clock=ticks())
+    train(whole, None, tell=lambda line: None, steps=7)
+    first = Run(task, plan, tmp_path / "parts", clock=ticks())
+    train(first, None, tell=lambda line: None, steps=4)
+    second = Run(task, plan, tmp_path / "parts", clock=ticks())
     second.resume()
-    assert (second.step, second.elapsed) == (3, first.elapsed)
-    assert same(second.network, first.network)
-    assert same(second.average, first.average)
-    for _ in range(2):
-        whole.train_step(mixer)
-        second.train_step(mixer)
-    assert same(second.network, whole.network)
+    assert (second.step, second.elapsed) == (4, first.elapsed)
+    train(second, None, tell=lambda line: None, steps=7)
+    for one, other in ((whole.network, second.network), (whole.average, second.average)):
+        assert same(one, other, 0)
+    lines = [(tmp_path / name / "log.jsonl").read_text().splitlines() for name in ("whole", "parts")]
+    assert lines[0][-2:] == lines[1][-2:]
 
 
-def same(one: BandSplitRNN, other: BandSplitRNN) -> bool:
+def test_a_run_of_another_network_is_not_resumed(speakers: Path, songs: Path, tmp_path: Path) -> None:
+    task = speech_task(speakers, tmp_path / "a")
+    Run(task, Plan(minutes=1), tmp_path / "run").save()
+    with pytest.raises(ValueError, match="got a run of tiny, expected stems"):
+        Run(music_task(songs, tmp_path / "b"), Plan(minutes=1), tmp_path / "run").resume()
+    task.config = replace(TINY, blocks=2)
+    with pytest.raises(ValueError, match="of another network than tiny now has"):
+        Run(task, Plan(minutes=1), tmp_path / "run").resume()
+
+
+def test_a_signal_saves_and_leaves_and_the_second_is_what_it_was(speakers: Path, tmp_path: Path) -> None:
+    task, said = speech_task(speakers, tmp_path / "cache"), []
+    run = Run(task, Plan(minutes=60, batch=1), tmp_path / "run")
+    kept = signal.getsignal(signal.SIGTERM)
+    draw, drawn_so_far = task.mixer.batch, count()
+
+    def interrupted(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
+        if next(drawn_so_far) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return draw(rng, size)
+
+    task.mixer.batch = interrupted
+    train(run, tmp_path / "export", tell=said.append)
+    assert run.step == 3
+    assert "asked to stop" in said[-1]
+    assert signal.getsignal(signal.SIGTERM) is kept
+    again = Run(task, Plan(minutes=60, batch=1), tmp_path / "run")
+    again.resume()
+    assert again.step == 3
+    assert (tmp_path / "export" / "model.safetensors").is_file()
+
+
+def test_training_goes_on_from_exported_weights_with_a_fresh_optimizer(speakers: Path, tmp_path: Path) -> None:
+    task = speech_task(speakers, tmp_path / "cache")
+    run = Run(task, Plan(minutes=1, seed=1), tmp_path / "a")
+    task.export(run.network, tmp_path / "export", {})
+    other = Run(task, Plan(minutes=1, seed=2), tmp_path / "b")
+    assert not same(other.network, run.network)
+    other.begin_with(tmp_path / "export")
+    for network in (other.network, other.average):
+        assert same(network, run.network, 2e-3)  # halves on disk
+    assert not other.optimizer.state
+
+
+def test_an_export_of_fewer_blocks_grows_into_the_same_function(speakers: Path, tmp_path: Path) -> None:
+    task = speech_task(speakers, tmp_path / "cache")
+    task.export(task.network(), tmp_path / "small", {})
+    task.config = replace(TINY, blocks=3)
+    large = task.network()
+    task.restore(large, tmp_path / "small")
+    pcm = torch.randn(1, 1, 3000)
+    torch.testing.assert_close(large(pcm), network_from(tmp_path / "small" / "model.safetensors")(pcm))
+    task.config = replace(TINY, hidden=16)
+    with pytest.raises(ValueError, match=r"other hidden 12 \(expected 16\)"):
+        task.restore(task.network(), tmp_path / "small")
+    with pytest.raises(FileNotFoundError, match="no such checkpoint"):
+        task.restore(task.network(), tmp_path / "nothing")
+
+
+def test_a_task_that_cannot_read_its_exports_says_so(speakers: Path, tmp_path: Path) -> None:
+    task = speech_task(speakers, tmp_path / "cache")
+
+    class Mute:
+        """Everything of a task but `restore`."""
+
+        name, network = "mute", task.network
+
+    with pytest.raises(TypeError, match="mute: its exports cannot be read back"):
+        Run(Mute(), Plan(minutes=1), tmp_path / "run").begin_with(tmp_path)
+
+
+def test_the_fixed_order_is_that_of_pitch() -> None:
+    t = np.arange(16000) / 16000
+    low, high = (np.sign(np.sin(2 * np.pi * pitch * t)).astype(np.float32)[None] for pitch in (100, 220))
+    silence = np.zeros_like(low)
+    for voices in ([high, low, silence], [silence, high, low], [low, silence, high]):
+        np.testing.assert_array_equal(by_pitch(np.stack(voices), 16000), [low, high, silence])
+    np.testing.assert_array_equal(by_pitch(np.stack([low, silence]), 16000), [low, silence])
+    np.testing.assert_array_equal(by_pitch(np.stack([high, silence]), 16000), [silence, high])
+    three = torch.randn(2, 3, 1, 10)
+    torch.testing.assert_close(in_order(three).sum(1), three.sum(1))
+
+
+def test_the_fixed_order_counts_for_its_share_of_the_time_alone(speakers: Path, tmp_path: Path) -> None:
+    task = speech_task(speakers, tmp_path, ordered=0.5)
+    mixture, voices = (torch.from_numpy(part) for part in task.batch(np.random.default_rng(0), 4))
+    swapped = in_order(voices).flip(1)
+    early, late = (float(task.loss(lambda _: swapped, (mixture, voices), progress)) for progress in (0.4, 0.6))
+    assert late < -15 < early
+
+
+def test_the_command_trains_resumes_and_refuses(
+    speakers: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = ["speech", "--data", str(speakers), "--cache", str(tmp_path / "cache"), "--batch", "1", "--seconds", "0.5"]
+    common += ["--device", "cpu", "--blocks", "1", "--checks", "1"]
+    out = ["--out", str(tmp_path / "run")]
+    with pytest.raises(SystemExit, match=r"error: .*nothing to resume"):
+        main([*common, *out, "--resume"])
+    main([*common, *out, "--export", str(tmp_path / "export"), "--steps", "1"])
+    with pytest.raises(SystemExit, match="there is a run already; add --resume"):
+        main([*common, *out, "--steps", "2"])
+    main([*common, *out, "--resume", "--steps", "2"])
+    main([*common, "--out", str(tmp_path / "more"), "--from", str(tmp_path / "export"), "--steps", "1"])
+    told = capsys.readouterr().out
+    assert [line.split()[1] for line in told.splitlines()] == ["1", "2", "1"]
+    for words, reason in (
+        (["--minutes", "0"], "got --minutes 0"),
+        (["--from", str(tmp_path)], "no such checkpoint"),
+        (["--data", str(tmp_path / "none"), "--cache", str(tmp_path / "none")], "got no speech"),
+    ):
+        with pytest.raises(SystemExit, match=f"error: .*{reason}"):
+            main([*common, "--out", str(tmp_path / "new"), *words])
+
+
+def test_without_tensorboard_there_is_the_log_alone(
+    speakers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    run = Run(speech_task(speakers, tmp_path / "cache"), Plan(minutes=1), tmp_path / "run")
+    log = Log(run.folder)
+    log.note(run, {"loss": 1.0}, "training")
+    log.close()
+    assert [path.name for path in run.folder.iterdir()] == ["log.jsonl"]
+
+
+def same(one: BandSplitRNN, other: BandSplitRNN, atol: float = 1e-6) -> bool:
     pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
-    return all(torch.allclose(a, b, atol=1e-6) for a, b in pairs)
+    return all(torch.allclose(a, b, atol=atol, rtol=0) for a, b in pairs)
 
 
-def test_resuming_from_nothing_is_an_error(tmp_path: Path) -> None:
+def test_resuming_from_nothing_is_an_error(songs: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="nothing to resume"):
-        Run(TINY, Plan(minutes=1), tmp_path).resume()
+        Run(music_task(songs, tmp_path), Plan(minutes=1), tmp_path).resume()
 
 
 def test_the_average_of_two_models_is_their_mean_and_loads(tmp_path: Path) -> None:
-    one, two = (Run(TINY, Plan(minutes=1, seed=seed), tmp_path / str(seed)).network for seed in (1, 2))
+    one, two = BandSplitRNN(TINY), BandSplitRNN(TINY)
     for name, network in (("a", one), ("b", two)):
         save(network, tmp_path / name)
     average([tmp_path / "a", tmp_path / "b"], tmp_path / "mean")

@@ -1,68 +1,144 @@
-"""`python -m models.training speech|music`: data, mixtures, network, loop, checkpoint, in one resumable command."""
+"""`python -m models.training MODEL`: data, batches, network, loop, checkpoint, in one resumable command."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from models.bsrnn import MUSIC, SPEECH, Config
+from models.bsrnn import MUSIC, SPEECH
+from models.training.augment_music import Augment
+from models.training.conversations import ConversationMixer, Shares
 from models.training.data import music_bank, speech_bank
-from models.training.loop import Mixer, Plan, Run, train
-from models.training.mixing import MusicMixer, SpeechMixer
+from models.training.loop import Plan, Run, train
+from models.training.mixing import MusicMixer
+from models.training.pack import expand
+from models.training.separation import Separation
+from models.training.task import Task
+
+FULL_OVERLAP = Shares(pair=1, partial=0, three=0, room=0, noise=0, telephone=0, clipped=0)
+
+
+def speech(chosen: argparse.Namespace) -> Task:
+    bank = speech_bank(chosen.data, chosen.cache)
+    config = replace(SPEECH, blocks=chosen.blocks or SPEECH.blocks)
+    mixer = ConversationMixer(bank, bank.train, chosen.seconds)
+    check = ConversationMixer(bank, bank.validation, 4.0, FULL_OVERLAP)
+    return Separation(config, mixer, check, chosen.ordered / chosen.minutes, chosen.checks or 12)
+
+
+def music(chosen: argparse.Namespace) -> Task:
+    trained, held = music_bank(chosen.data, chosen.cache)
+    config = replace(MUSIC, blocks=chosen.blocks or MUSIC.blocks)
+    check = MusicMixer(held, 4.0, coherent=0.5)
+    mixer = MusicMixer(trained, chosen.seconds, augment=Augment() if chosen.augment else None)
+    return Separation(config, mixer, check, batches=chosen.checks or 8)
+
+
+def music_hq(chosen: argparse.Namespace) -> Task:
+    from models.training.music_hq import MusicHQ
+
+    trained, held = music_bank(chosen.data, chosen.cache)
+    seconds = MusicHQ.seconds()
+    mixer = MusicMixer(trained, seconds, augment=Augment() if chosen.augment else None)
+    return MusicHQ(mixer, MusicMixer(held, seconds, coherent=0.5), chosen.checks or 8)
+
+
+def diarize(chosen: argparse.Namespace) -> Task:
+    from models.training.diarize import Diarize
+
+    voices = chosen.cache / "voices.npz"
+    return Diarize(speech_bank(chosen.data, chosen.cache), voices if voices.is_file() else None)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a task is made, and trained unless told otherwise."""
+
+    make: Callable[[argparse.Namespace], Task]
+    batch: int = 6
+    rate: float = 2e-3
+    decay: float = 0.998
+    clip: float = 5.0
+    beta: float = 0.99
+
+
+RECIPES = {
+    "speech": Recipe(speech),
+    "music": Recipe(music),
+    "music-hq": Recipe(music_hq, batch=4, rate=3e-4, beta=0.999),
+    "diarize": Recipe(diarize, batch=4, rate=5e-4, decay=0.999, clip=1.0, beta=0.98),
+}
 
 
 def options(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m models.training", description=__doc__)
-    parser.add_argument("model", choices=("speech", "music"))
+    parser.add_argument("model", choices=tuple(RECIPES))
     parser.add_argument("--minutes", type=float, default=60, help="of training, over all resumptions")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="see models/training/data.py")
-    parser.add_argument("--cache", type=Path, default=Path("runs/cache"), help="decoded audio")
+    parser.add_argument("--cache", type=Path, default=Path("runs/cache"), help="decoded audio, or a pack (pack.py)")
     parser.add_argument("--out", type=Path, help="checkpoint and log; default runs/MODEL")
-    parser.add_argument("--export", type=Path, help="folder for model.safetensors, written at every validation")
-    parser.add_argument("--resume", action="store_true", help="go on from OUT/last.pt")
+    parser.add_argument("--export", type=Path, help="folder for the averaged weights, written at every validation")
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument("--resume", action="store_true", help="go on from OUT/last.pt")
+    start.add_argument("--from", type=Path, dest="begin", metavar="FOLDER", help="start from exported weights")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
-    parser.add_argument("--batch", type=int, default=6)
-    parser.add_argument("--seconds", type=float, default=4.0, help="length of a segment")
-    parser.add_argument("--rate", type=float, default=2e-3, help="peak learning rate")
+    parser.add_argument("--workers", type=int, default=0, help="processes that draw batches ahead; 0: in the loop")
+    parser.add_argument("--batch", type=int, help="segments a step")
+    parser.add_argument("--seconds", type=float, default=3.0, help="length of a segment of speech or music")
+    parser.add_argument("--rate", type=float, help="peak learning rate")
     parser.add_argument("--ordered", type=float, default=0, help="minutes of fixed output order, for speech")
+    augment = argparse.BooleanOptionalAction
+    parser.add_argument("--augment", action=augment, default=True, help="of music, what a studio does to it")
+    parser.add_argument("--blocks", type=int, help="of the band-split RNN; with --from, more than the export has")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--steps", type=int, help="stop after this many in all, if the minutes last longer")
+    parser.add_argument("--checks", type=int, help="batches of four in the validation set of speech or music")
     parser.add_argument("--every", type=float, default=240, help="seconds between validations")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args(words)
 
 
-def mixers(model: str, data: Path, cache: Path, seconds: float) -> tuple[Mixer, Mixer]:
-    """(training mixer, validation mixer)."""
-    if model == "speech":
-        bank = speech_bank(data, cache)
-        return SpeechMixer(bank, bank.train, seconds), SpeechMixer(bank, bank.validation, seconds)
-    train_tracks, validation_tracks = music_bank(data, cache)
-    return MusicMixer(train_tracks, seconds), MusicMixer(validation_tracks, seconds, coherent=0.5)
+def prepare(chosen: argparse.Namespace) -> Run:
+    """The run that the options ask for, at its start or where it was left."""
+    if chosen.minutes <= 0:
+        raise ValueError(f"got --minutes {chosen.minutes:g}, expected more than 0")
+    recipe = RECIPES[chosen.model]
+    expand(chosen.cache)
+    plan = Plan(
+        minutes=chosen.minutes,
+        batch=chosen.batch or recipe.batch,
+        rate=chosen.rate or recipe.rate,
+        decay=recipe.decay,
+        clip=recipe.clip,
+        beta=recipe.beta,
+        every=chosen.every,
+        seed=chosen.seed,
+    )
+    device = chosen.device if chosen.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+    run = Run(recipe.make(chosen), plan, chosen.out or Path("runs") / chosen.model, device)
+    if chosen.resume:
+        run.resume()
+    elif (run.folder / "last.pt").is_file():
+        raise ValueError(f"{run.folder}/last.pt: there is a run already; add --resume or choose another --out")
+    if chosen.begin:
+        run.begin_with(chosen.begin)
+    return run
 
 
 def main(words: list[str] | None = None) -> None:
     chosen = options(words)
     torch.set_num_threads(chosen.threads)
     torch.set_flush_denormal(True)
-    device = chosen.device if chosen.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
-    config: Config = {"speech": SPEECH, "music": MUSIC}[chosen.model]
-    plan = Plan(
-        minutes=chosen.minutes,
-        batch=chosen.batch,
-        rate=chosen.rate,
-        ordered=chosen.ordered,
-        every=chosen.every,
-        seed=chosen.seed,
-    )
-    run = Run(config, plan, chosen.out or Path("runs") / chosen.model, device)
-    if chosen.resume:
-        run.resume()
-    mixer, check = mixers(chosen.model, chosen.data, chosen.cache, chosen.seconds)
-    fixed = [check.batch(np.random.default_rng((1, k)), 4) for k in range(8)]
-    train(run, mixer, fixed, chosen.export)
+    torch.backends.cudnn.benchmark = True
+    try:
+        run = prepare(chosen)
+    except (FileNotFoundError, ValueError, TypeError) as error:
+        raise SystemExit(f"error: {error}") from error
+    train(run, chosen.export, steps=chosen.steps, workers=chosen.workers)
 
 
 if __name__ == "__main__":

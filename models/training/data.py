@@ -111,6 +111,15 @@ def room(path: Path, rate: int, keep_s: float = 0.35) -> NDArray[np.float32]:
     return np.asarray(response / np.sqrt(np.square(response).sum() + 1e-12), np.float32)
 
 
+def rooms(data: Path, cache: Path, rate: int) -> tuple[NDArray[np.float32], ...]:
+    """Room responses: those that came with a pack, `cache/rooms.npz`, or those of the manifest."""
+    packed = cache / "rooms.npz"
+    if packed.is_file():
+        with np.load(packed) as kept:
+            return tuple(np.asarray(kept[name], np.float32) for name in kept.files)
+    return tuple(room(path, rate) for path in speech_files(data)[1])
+
+
 def speech_bank(data: Path, cache: Path, rate: int = 16000) -> SpeechBank:
     """Decode once into `cache`, map ever after.
 
@@ -135,7 +144,7 @@ def speech_bank(data: Path, cache: Path, rate: int = 16000) -> SpeechBank:
         np.load(samples, mmap_mode="r"),
         tuple(clip for clip in clips_read if clip.group not in out),
         tuple(clip for clip in clips_read if clip.group in out),
-        tuple(room(path, rate) for path in speech_files(data)[1]),
+        rooms(data, cache, rate),
     )
 
 
@@ -207,7 +216,13 @@ def music_bank(data: Path, cache: Path) -> tuple[list[Track], list[Track]]:
     if not songs:
         raise FileNotFoundError(f"{data}: got no song, expected manifest.json or <song>/vocals.wav, drums.wav, ...")
     out = held_out("music", songs)
+    found = [track for track in found if not track.kind.startswith("held-")]
     return [t for t in found if t.song not in out], [t for t in found if t.song in out]
+
+
+def held_kinds(cache: Path) -> list[Track]:
+    """Tracks of kinds that are never trained on (`training/unseen.py` makes them); empty where there are none."""
+    return [track for track in tracks(cache / "tracks") if track.kind.startswith("held-")]
 
 
 def song_excerpt(data: Path, song: str, start_s: float, seconds: float, rate: int) -> dict[str, NDArray[np.float32]]:

@@ -8,41 +8,28 @@ counts it: collar 0, overlap scored, over all meetings together.
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import soundfile
-import torch
 from numpy.typing import NDArray
 
+from models.sortformer import SortformerDiarizer, load
 from models.training.data import speech_bank
-from models.training.diarize import CHUNKS, SLOTS, Network, Size, error_rate, streamed
+from models.training.diarize import SLOTS, error_rate
 from models.training.meetings import FRAME, Flags, MeetingMixer
 
 Figures = list[dict[str, Any]]
-LATENCY = {"low_latency": 1.04, "very_low_latency": 0.64, "ultra_low_latency": 0.32}
+PROFILES = ("1.04s", "0.32s")
 
 
-def network_from(folder: Path) -> Network:
-    """The network of an exported folder, in single precision."""
-    from transformers import Nemotron3DiarizationForAudioFrameClassification as Model
-
-    model = Model.from_pretrained(str(folder), local_files_only=True, dtype=torch.float32).eval()
-    audio, streaming = model.config.audio_config, model.config.streaming_config
-    network = Network(
-        Size(
-            hidden=audio.hidden_size,
-            layers=audio.num_hidden_layers,
-            heads=audio.num_attention_heads,
-            head_hidden=model.config.head_config.hidden_size,
-            cache=streaming.speaker_cache_length,
-            fifo=streaming.fifo_length,
-            period=streaming.speaker_cache_update_period,
-        )
-    )
-    network.model = model
-    return network.eval()
+def whole(diarizer: SortformerDiarizer, pcm: Sequence[NDArray[np.float32]], profile: str) -> list[NDArray[np.float32]]:
+    """Probabilities `[T // 160, S]` of recordings `[T]`, streamed together with this profile."""
+    states = [diarizer.start(profile) for _ in pcm]
+    told, states = diarizer.run(pcm, states)
+    return [np.concatenate((t, diarizer.finish(state))) for t, state in zip(told, states, strict=True)]
 
 
 def smooth(told: NDArray[np.float32], onset: float = 0.5, frames: int = 11) -> Flags:
@@ -79,22 +66,21 @@ def real_conversation() -> tuple[NDArray[np.float32], Flags] | None:
 def parts(told: Flags, meant: Flags) -> dict[str, float]:
     """Missed, false and confused speech in percent of the speech, `[T, S]` and `[T, P]`."""
     spoken, heard = meant.sum(1), told.sum(1)
-    wrong, whole = error_rate(told, meant)
+    wrong, total = error_rate(told, meant)
     missed, false = float(np.maximum(0, spoken - heard).sum()), float(np.maximum(0, heard - spoken).sum())
     shares = {"missed": missed, "false": false, "confused": wrong - missed - false}
-    return {key: 100 * value / whole for key, value in shares.items()}
+    return {key: 100 * value / total for key, value in shares.items()}
 
 
 def diarize_figures(folder: Path, data: Path, cache: Path, meetings: int = 15, seconds: float = 75) -> Figures:
     """A row for each profile and number of people, and for the real conversation."""
-    bank, network = speech_bank(data, cache), network_from(folder)
+    bank, diarizer = speech_bank(data, cache), load(folder)
     mixer = MeetingMixer(bank, bank.validation, speeds=(1.0,))
     held = [mixer.one(np.random.default_rng((71, k)), seconds, 2 + k % 3) for k in range(meetings)]
-    pcm = np.stack([m.pcm for m in held])
     overlap = sum((m.active.sum(1) > 1).sum() for m in held) / sum(m.active.any(1).sum() for m in held)
     rows: Figures = []
-    for profile in ("low_latency", "ultra_low_latency"):
-        told = [smooth(t) for t in streamed(network, pcm, profile)]
+    for profile in PROFILES:
+        told = [smooth(t) for t in whole(diarizer, [m.pcm for m in held], profile)]
         for people in (None, 2, 3, 4):
             chosen = [k for k in range(meetings) if people is None or 2 + k % 3 == people]
             rates = [error_rate(told[k], held[k].active) for k in chosen]
@@ -105,7 +91,7 @@ def diarize_figures(folder: Path, data: Path, cache: Path, meetings: int = 15, s
                 ),
             )
             row = {
-                "profile_s": LATENCY[profile],
+                "profile": profile,
                 "people": people or "2-4",
                 "meetings": len(chosen),
                 "seconds": seconds,
@@ -116,9 +102,9 @@ def diarize_figures(folder: Path, data: Path, cache: Path, meetings: int = 15, s
             rows.append(row)
     real = real_conversation()
     if real is not None:
-        for profile in CHUNKS:
-            heard = smooth(streamed(network, real[0][None], profile)[0])
-            wrong, whole = error_rate(heard, real[1])
-            rows.append({"profile_s": LATENCY[profile], "people": 2, "real": "telephone, 30 s", "der": 100 * wrong / whole}
+        for profile in PROFILES:
+            (heard,) = [smooth(t) for t in whole(diarizer, [real[0]], profile)]
+            wrong, spoken = error_rate(heard, real[1])
+            rows.append({"profile": profile, "people": 2, "real": "telephone, 30 s", "der": 100 * wrong / spoken}
                         | parts(heard, real[1]))  # fmt: skip
     return rows

@@ -1,28 +1,30 @@
-"""The training loop: AdamW, averaged weights, a schedule by the clock, checkpoints that resume exactly."""
+"""The training loop: AdamW, averaged weights, a schedule by the clock, checkpoints that resume exactly.
+
+On a GPU the network runs in bfloat16 where `torch.autocast` finds that safe; losses, transforms and weights stay in single
+precision. On a CPU everything does: without bfloat16 in hardware, half precision is many times slower.
+"""
 
 from __future__ import annotations
 
 import json
 import math
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from models.bsrnn import BandSplitRNN, Config, save
-from models.training.losses import permutation_invariant, si_sdr, stems_loss
+from models.training.task import Restorable, Task
+from models.training.workers import Batch, Workers
 
-
-class Mixer(Protocol):
-    """Anything that draws batches: mixtures `[B, C, T]` and sources `[B, S, C, T]`."""
-
-    def batch(self, rng: np.random.Generator, size: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]: ...
+Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -36,11 +38,9 @@ class Plan:
         warmup: steps of linear rise.
         decay: of the averaged weights, a step, once there have been many.
         clip: largest norm of the gradient.
-        ordered: minutes in which interchangeable outputs keep the order of the targets; then the best order counts.
-            With the best order from the start, both outputs long stay alike: neither order is better, so that
-            gradients of one step undo those of another.
+        beta: decay of the second moment in AdamW.
         every: seconds between validations, checkpoints and exports.
-        seed: of the mixtures; step k draws from the generator (seed, k), so that a resumed run sees the same data.
+        seed: of weights and batches; step k draws from the generator (seed, k), so that a resumed run sees the same data.
     """
 
     minutes: float
@@ -49,16 +49,9 @@ class Plan:
     warmup: int = 100
     decay: float = 0.998
     clip: float = 5.0
-    ordered: float = 0.0
+    beta: float = 0.99
     every: float = 240.0
     seed: int = 0
-
-
-def loss_of(config: Config, estimate: Tensor, target: Tensor, mixture: Tensor, ordered: bool = False) -> Tensor:
-    """Mean loss in dB of a batch; in the best order where outputs are interchangeable, unless `ordered`."""
-    if config.interchangeable and not ordered:
-        return permutation_invariant(estimate, target, mixture)[0].mean()
-    return stems_loss(estimate, target, mixture).mean()
 
 
 def learning_rate(plan: Plan, step: int, elapsed: float) -> float:
@@ -67,31 +60,78 @@ def learning_rate(plan: Plan, step: int, elapsed: float) -> float:
     return plan.rate * min(1.0, (step + 1) / plan.warmup) * (0.5 + 0.5 * math.cos(math.pi * done))
 
 
-class Run:
-    """Everything that changes while training, and its checkpoint `folder/last.pt`."""
+def in_single(told: Any) -> Any:
+    """Tensors of half precision, in tuples too, as float32."""
+    if isinstance(told, Tensor):
+        return told.float() if told.dtype in (torch.bfloat16, torch.float16) else told
+    return tuple(in_single(part) for part in told) if isinstance(told, tuple) else told
 
-    def __init__(self, config: Config, plan: Plan, folder: Path, device: str = "cpu") -> None:
+
+def mixed_precision(network: nn.Module) -> None:
+    """From now on `network(...)` computes in bfloat16 where that is safe, and answers in float32."""
+    plain = network.forward
+
+    def forward(*inputs: Any) -> Any:
+        with torch.autocast("cuda", torch.bfloat16):
+            return in_single(plain(*inputs))
+
+    network.forward = forward  # type: ignore[method-assign]
+
+
+class Run:
+    """Everything that changes while training, and its checkpoint `folder/last.pt`.
+
+    Args:
+        clock: seconds from anywhere.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        plan: Plan,
+        folder: Path,
+        device: str = "cpu",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         torch.manual_seed(plan.seed)
-        self.config, self.plan, self.folder, self.device = config, plan, folder, device
-        self.network = BandSplitRNN(config).to(device)
-        self.average = BandSplitRNN(config).to(device).requires_grad_(False)
+        self.task, self.plan, self.folder, self.device, self.clock = task, plan, Path(folder), device, clock
+        self.network = task.network().to(device)
+        self.average = task.network().to(device).requires_grad_(False)
         self.average.load_state_dict(self.network.state_dict())
+        if torch.device(device).type == "cuda":
+            mixed_precision(self.network)
         weights = [p for p in self.network.parameters() if p.ndim > 1]
         others = [p for p in self.network.parameters() if p.ndim <= 1]
         groups = [{"params": weights, "weight_decay": 0.01}, {"params": others, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(groups, lr=plan.rate, betas=(0.9, 0.99))
-        self.step, self.elapsed = 0, 0.0
+        self.optimizer = torch.optim.AdamW(groups, lr=plan.rate, betas=(0.9, plan.beta))
+        self.step, self.elapsed, self.looked = 0, 0.0, 0.0
+        self.recent: list[float] = []
 
-    def train_step(self, mixer: Mixer) -> dict[str, float]:
-        """One optimiser step on one fresh batch."""
-        began = time.monotonic()
-        rng = np.random.default_rng((self.plan.seed, self.step))
-        mixture, target = (torch.from_numpy(part).to(self.device) for part in mixer.batch(rng, self.plan.batch))
+    @property
+    def progress(self) -> float:
+        """Share of the planned time that has passed."""
+        return min(1.0, self.elapsed / (60 * self.plan.minutes))
+
+    def begin_with(self, folder: Path) -> None:
+        """Start from exported weights, with a fresh optimiser.
+
+        Raises:
+            TypeError: the task cannot read its exports.
+            FileNotFoundError, ValueError: see `Restorable.restore`.
+        """
+        if not isinstance(self.task, Restorable):
+            raise TypeError(f"{self.task.name}: its exports cannot be read back; expected a task with `restore`")
+        for network in (self.network, self.average):
+            self.task.restore(network, Path(folder))
+
+    def train_step(self, draw: Callable[[], Batch]) -> dict[str, float]:
+        """One optimiser step on one batch; one whose gradient is not finite is left out."""
+        began = self.clock()
+        batch = tuple(torch.from_numpy(part).to(self.device) for part in draw())
         rate = learning_rate(self.plan, self.step, self.elapsed)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        ordered = self.elapsed < 60 * self.plan.ordered
-        loss = loss_of(self.config, self.network(mixture), target, mixture, ordered)
+        loss = self.task.loss(self.network, batch, self.progress)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = float(torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.plan.clip))
@@ -99,24 +139,33 @@ class Run:
             self.optimizer.step()
             self.follow()
         self.step += 1
-        self.elapsed += time.monotonic() - began
-        return {"loss": float(loss.detach()), "norm": norm, "rate": rate}
+        found = {"loss": float(loss.detach()), "norm": norm, "rate": rate}
+        self.recent = [*self.recent[-99:], found["loss"]]
+        self.elapsed += self.clock() - began
+        return found
 
+    @torch.no_grad()
     def follow(self) -> None:
         """Move the averaged weights; young runs average over fewer steps."""
         decay = min(self.plan.decay, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            for mean, now in zip(self.average.parameters(), self.network.parameters(), strict=True):
-                mean.lerp_(now, 1 - decay)
+        torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1 - decay)
+        for kept, now in zip(self.average.buffers(), self.network.buffers(), strict=True):
+            kept.copy_(now)
 
     def save(self) -> None:
+        """Write `folder/last.pt` in one rename."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        cuda = torch.cuda.get_rng_state_all() if torch.device(self.device).type == "cuda" else []
         state = {
+            "task": self.task.name,
             "step": self.step,
             "elapsed": self.elapsed,
+            "looked": self.looked,
+            "recent": self.recent,
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "random": [torch.get_rng_state(), *cuda],
         }
         part = self.folder / "last.part"
         torch.save(state, part)
@@ -127,70 +176,105 @@ class Run:
 
         Raises:
             FileNotFoundError: there is none.
+            ValueError: it is of another task or network.
         """
         path = self.folder / "last.pt"
         if not path.is_file():
             raise FileNotFoundError(f"{path}: nothing to resume; start without --resume")
-        state = torch.load(path, map_location=self.device, weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if state.get("task", self.task.name) != self.task.name:
+            raise ValueError(f"{path}: got a run of {state['task']}, expected {self.task.name}")
+        own, found = ({k: v.shape for k, v in s.items()} for s in (self.network.state_dict(), state["network"]))
+        differ = [key for key in (own | found) if own.get(key) != found.get(key)]
+        if differ:
+            told = f"{len(differ)} tensors differ, {differ[0]} first"
+            raise ValueError(f"{path}: of another network than {self.task.name} now has ({told})")
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.elapsed = int(state["step"]), float(state["elapsed"])
+        self.looked, self.recent = float(state.get("looked", self.elapsed)), list(state.get("recent", ()))
+        random = state.get("random", [])
+        if random:
+            torch.set_rng_state(random[0])
+        if len(random) > 1 and len(random) - 1 == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(random[1:])
+
+    def export(self, folder: Path) -> None:
+        """The averaged weights as the task ships them."""
+        self.task.export(self.average, folder, {"steps": str(self.step), "minutes": f"{self.elapsed / 60:.1f}"})
 
 
-def validate(run: Run, batches: list[tuple[NDArray[np.float32], NDArray[np.float32]]]) -> dict[str, float]:
-    """Loss and SI-SDR improvement (dB, mean and by source) of the averaged weights, over sources that are present."""
-    config, losses = run.config, []
-    gains: list[list[float]] = [[] for _ in config.sources]
-    run.average.eval()
-    with torch.no_grad():
-        for one, two in batches:
-            mixture, target = torch.from_numpy(one).to(run.device), torch.from_numpy(two).to(run.device)
-            estimate = run.average(mixture)
-            losses.append(float(loss_of(config, estimate, target, mixture)))
-            if config.interchangeable:
-                order = permutation_invariant(estimate, target, mixture)[1]
-                estimate = torch.stack([row[o] for row, o in zip(estimate, order, strict=True)])
-            gain = si_sdr(estimate, target) - si_sdr(mixture.unsqueeze(1).expand_as(target), target)
-            share = target.square().sum((-1, -2)) / mixture.square().sum((-1, -2)).unsqueeze(1)
-            several = ((share > 1e-3).sum(1, keepdim=True) > 1) & (share > 1e-3)
-            for source, values in enumerate(gains):
-                values.extend(gain[:, source][several[:, source]].tolist())
-    by_source = {name: float(np.mean(v)) for name, v in zip(config.sources, gains, strict=True) if v}
-    mean = float(np.mean([g for values in gains for g in values] or [0.0]))
-    return {"validation_loss": float(np.mean(losses)), "si_sdr_gain": mean, **by_source}
+class Log:
+    """`folder/log.jsonl`, a line a note, and the same figures for TensorBoard in `folder/events` where it is installed."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path, self.board = folder / "log.jsonl", None
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            return
+        self.board = SummaryWriter(str(folder / "events"))  # type: ignore[no-untyped-call]
+
+    def note(self, run: Run, facts: dict[str, float], under: str) -> None:
+        line = {"step": run.step, "minutes": round(run.elapsed / 60, 2), **{k: round(v, 6) for k, v in facts.items()}}
+        with self.path.open("a") as log:
+            log.write(json.dumps(line) + "\n")
+        for key, value in facts.items() if self.board else ():
+            self.board.add_scalar(f"{under}/{key}", value, run.step)  # type: ignore[no-untyped-call, union-attr]
+
+    def close(self) -> None:
+        if self.board:
+            self.board.close()  # type: ignore[no-untyped-call]
 
 
-def train(
-    run: Run,
-    mixer: Mixer,
-    fixed: list[tuple[NDArray[np.float32], NDArray[np.float32]]],
-    export: Path | None,
-    tell: Callable[[str], None] = print,
-    steps: int | None = None,
-) -> None:
-    """Train until the plan's minutes (or this many steps) are used up; log to `folder/log.jsonl`; export as it goes."""
-    run.folder.mkdir(parents=True, exist_ok=True)
-    recent: list[float] = []
-    looked, last = run.elapsed, False
-    while not last:
-        facts: dict[str, Any] = run.train_step(mixer)
-        recent = [*recent[-99:], facts["loss"]]
-        last = run.elapsed >= 60 * run.plan.minutes or (steps is not None and run.step >= steps)
-        if run.step % 20 == 0 or last:
-            note(run, {"loss": float(np.mean(recent)), "norm": facts["norm"], "rate": facts["rate"]})
-        if run.elapsed - looked > run.plan.every or last:
-            looked = run.elapsed
-            found = validate(run, fixed)
-            note(run, found)
-            tell(f"step {run.step} {run.elapsed / 60:.1f} min " + " ".join(f"{k} {v:.2f}" for k, v in found.items()))
-            run.save()
-            if export:
-                save(run.average, export, half=True, steps=str(run.step), minutes=f"{run.elapsed / 60:.1f}")
+@contextmanager
+def asked_to_stop() -> Iterator[threading.Event]:
+    """An event that SIGTERM and SIGINT set; a second signal ends the process as ever."""
+    asked = threading.Event()
+    before: dict[int, Any] = {}
+
+    def hear(number: int, _: Any) -> None:
+        asked.set()
+        signal.signal(number, before[number])
+
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.signal(number, hear) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def note(run: Run, facts: dict[str, float]) -> None:
-    """Append one line to the log."""
-    line = {"step": run.step, "minutes": round(run.elapsed / 60, 2), **{k: round(v, 6) for k, v in facts.items()}}
-    with (run.folder / "log.jsonl").open("a") as log:
-        log.write(json.dumps(line) + "\n")
+def train(run: Run, export: Path | None, tell: Tell = print, steps: int | None = None, workers: int = 0) -> None:
+    """Train until the plan's minutes (or this many steps in all) are used up.
+
+    Logs to `run.folder`; validates, saves and exports as it goes. SIGTERM and SIGINT save, export and leave.
+    """
+    log, last = Log(run.folder), run.progress >= 1 or (steps is not None and run.step >= steps)
+    with asked_to_stop() as asked, Workers(run.task, run.plan.seed, run.plan.batch, run.step, workers) as ahead:
+        while not (last or asked.is_set()):
+            facts = run.train_step(ahead.next)
+            last = run.progress >= 1 or (steps is not None and run.step >= steps)
+            if run.step % 20 == 0 or last:
+                log.note(run, {**facts, "loss": float(np.mean(run.recent))}, "training")
+            if run.elapsed - run.looked > run.plan.every or last:
+                run.looked = run.elapsed
+                found = run.task.validate(run.average, run.device)
+                log.note(run, found, "validation")
+                shown = " ".join(f"{key} {value:.2f}" for key, value in found.items())
+                tell(f"step {run.step} {run.elapsed / 60:.1f} min {shown}")
+                leave(run, export)
+        if not last:
+            leave(run, export)
+            tell(f"step {run.step} {run.elapsed / 60:.1f} min: asked to stop; saved, go on with --resume")
+    log.close()
+
+
+def leave(run: Run, export: Path | None) -> None:
+    """Checkpoint and, where wanted, export."""
+    run.save()
+    if export:
+        run.export(export)

@@ -1,7 +1,10 @@
 """Notes to sound: FluidSynth's General MIDI, sampled instruments, single-cycle waves, one-shot drums, loops.
 
-`python -m models.training.render [--data DIR] [--cache DIR] [--pieces N]` fills the cache once, in some minutes. Parts
+`python -m models.training.render [--data DIR] [--cache DIR] [--pieces N]` fills the cache once, in some minutes. Kinds
 whose tools or recordings are absent are left out.
+
+Never rendered for training, so that `unseen` can test with it: the programs, drum kits and one-shots that stand under
+`rendered` in `split.json`.
 """
 
 from __future__ import annotations
@@ -11,28 +14,33 @@ import json
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import NDArray
 from scipy.signal import butter, sosfilt
 
 from models.training import score
+from models.training.club import club
 from models.training.data import manifest, read_audio, store_track
-from models.training.mixing import decibels, resampled
-from models.training.score import Note, Piece, compose
+from models.training.mixing import decibels, resampled, rms
+from models.training.score import Note, Piece, compose, strummed
+from models.training.synth import RATE, Audio, Sound, envelope, lay, machine
 
-RATE = 44100
 SOUNDFONT = Path("/usr/share/sounds/sf2/FluidR3_GM.sf2")
 VOICES = {52, 53, 54, 85, 91}  # choirs would teach that "other" sings
-Audio = NDArray[np.float32]
+RESERVED = json.loads((Path(__file__).parent / "split.json").read_text())["rendered"]
+PROGRAMS = [p for p in range(112) if p not in VOICES and not 32 <= p <= 39 and p not in RESERVED["programs"]]
+BASSES = [p for p in range(32, 40) if p not in RESERVED["programs"]]
+KITS = [k for k in (0, 8, 16, 24, 25, 32, 40) if k not in RESERVED["drum_kits"]]
+GUITARS = [p for p in range(24, 30) if p not in RESERVED["programs"]]
+KINDS = ("midi", "band", "sampled", "synth", "shots", "club")
 
 
-def fluidsynth(notes: Sequence[Note], program: int, drums: bool) -> Audio:
-    """`[2, N]` of one General MIDI program."""
+def fluidsynth(notes: Sequence[Note], program: int, drums: bool, wet: bool = True) -> Audio:
+    """`[2, N]` of one General MIDI program, with FluidSynth's reverberation and chorus or without."""
     import mido
 
     track = mido.MidiTrack([mido.Message("program_change", channel=9 if drums else 0, program=program, time=0)])
@@ -46,29 +54,12 @@ def fluidsynth(notes: Sequence[Note], program: int, drums: bool) -> Audio:
     with tempfile.TemporaryDirectory() as folder:
         middle, out = Path(folder) / "in.mid", Path(folder) / "out.wav"
         mido.MidiFile(tracks=[track], ticks_per_beat=480).save(middle)
-        command = ["fluidsynth", "-ni", "-g", "0.4", "-F", str(out), "-r", str(RATE), str(SOUNDFONT), str(middle)]
-        subprocess.run(command, check=True, capture_output=True)
+        command = ["fluidsynth", "-ni", "-g", "0.4", "-R", str(int(wet)), "-C", str(int(wet)), "-r", str(RATE)]
+        subprocess.run([*command, "-F", str(out), str(SOUNDFONT), str(middle)], check=True, capture_output=True)
         return read_audio(out, RATE, 2)
 
 
-def lay(notes: Sequence[Note], sound: Callable[[Note], Audio]) -> Audio:
-    """Sum the sound of each note, `[2, n]`, at its place."""
-    out = np.zeros((2, int((max(n.start for n in notes) + 6) * RATE)), np.float32)
-    for note in notes:
-        pcm, at = sound(note), int(note.start * RATE)
-        pcm = pcm[:, : out.shape[1] - at]
-        out[:, at : at + pcm.shape[1]] += pcm * (note.velocity / 127)
-    return out
-
-
-def envelope(length: int, attack: float, release: float, decay: float) -> Audio:
-    """`[length]`: linear attack and release (seconds), exponential decay (seconds to 1/e)."""
-    t = np.arange(length) / RATE
-    shape = np.minimum(1, t / attack) * np.minimum(1, (length / RATE - t) / release) * np.exp(-t / decay)
-    return np.asarray(shape, np.float32)
-
-
-def sampler(rng: Generator, data: Path, items: Sequence[dict[str, Any]], down: int) -> Callable[[Note], Audio]:
+def sampler(rng: Generator, data: Path, items: Sequence[dict[str, Any]], down: int) -> Sound:
     """A sampled instrument: the nearest recorded pitch, resampled; `down` semitones are taken off the notes."""
     bank = [(69 + 12 * np.log2(i["f0_hz"] / 440), data / i["file"]) for i in items]
 
@@ -82,7 +73,7 @@ def sampler(rng: Generator, data: Path, items: Sequence[dict[str, Any]], down: i
     return sound
 
 
-def wavetable(rng: Generator, cycles: Audio, bass: bool) -> Callable[[Note], Audio]:
+def wavetable(rng: Generator, cycles: Audio, bass: bool) -> Sound:
     """A synthesiser: one or two detuned waves, a low-pass filter, an envelope, width; fixed for the part."""
     wave = cycles[rng.integers(len(cycles))]
     wave = wave - wave.mean()
@@ -108,7 +99,7 @@ def wavetable(rng: Generator, cycles: Audio, bass: bool) -> Callable[[Note], Aud
     return sound
 
 
-def drum_kit(rng: Generator, data: Path, items: Sequence[dict[str, Any]]) -> Callable[[Note], Audio]:
+def drum_kit(rng: Generator, data: Path, items: Sequence[dict[str, Any]]) -> Sound:
     """One-shots chosen for each General MIDI drum by what their names say."""
     wanted = {
         score.KICK: ("kick", "bd_"), score.SNARE: ("snare", "sn_", "sd_"), score.CLAP: ("clap", "snap", "snare"),
@@ -131,43 +122,69 @@ def drum_kit(rng: Generator, data: Path, items: Sequence[dict[str, Any]]) -> Cal
     return sound
 
 
-def parts_by_midi(rng: Generator, piece: Piece) -> dict[str, Audio]:
-    """Bass, drums and two other instruments, each of a random General MIDI program."""
-    programs = [p for p in range(112) if p not in VOICES and not 32 <= p <= 39]
-    one, two = (fluidsynth(notes, int(rng.choice(programs)), False) for notes in (piece.chords, piece.melody))
+def played(rng: Generator, piece: Piece, chords: Sequence[Note], program: int, lead: float) -> dict[str, Audio]:
+    """Bass, drums, chords and a melody `lead` dB beside them, of random General MIDI programs; all wet or all dry."""
+    wet = rng.random() < 0.7
+    one = fluidsynth(chords, program, False, wet)
+    two = fluidsynth(piece.melody, int(rng.choice(PROGRAMS)), False, wet) * decibels(lead)
     other = np.zeros((2, max(one.shape[1], two.shape[1])), np.float32)
     other[:, : one.shape[1]] += one
-    other[:, : two.shape[1]] += two * decibels(rng.uniform(-6, 3))
-    bass = fluidsynth(piece.bass, int(rng.integers(32, 40)), False)
-    drums = fluidsynth(piece.drums, int(rng.choice((0, 8, 16, 24, 25, 32, 40))), True)
+    other[:, : two.shape[1]] += two
+    bass = fluidsynth(piece.bass, int(rng.choice(BASSES)), False, wet)
+    drums = fluidsynth(piece.drums, int(rng.choice(KITS)), True, wet)
     return {"bass": bass, "drums": drums, "other": other}
 
 
-def parts_by_samples(
-    rng: Generator, piece: Piece, data: Path, items: list[dict[str, Any]]
-) -> dict[str, dict[str, Audio]]:
-    """Kind -> stem -> sound, from recorded notes, waves and one-shots."""
-    of = {role: [i for i in items if i["role"] == role] for role in {i["role"] for i in items}}
-    cycles = read_audio(data / of["single_cycle_waves"][0]["file"], RATE, 1)[0]
-    cycles = cycles[: len(cycles) // 512 * 512].reshape(-1, 512)
-    prefix = str(rng.choice(("black_twang", "green_twang", "black_staccato", "green_staccato")))
-    guitar = [i for i in of["note_guitar"] if prefix in i["file"] and i.get("f0_hz")]
-    piano = [i for i in of["note_piano"] if i.get("f0_hz")]
-    keys = sampler(rng, data, piano if rng.random() < 0.5 else guitar, 0)
-    kits = sorted({i["kit"] for i in of["one_shot_drum"] if i.get("kit")})
-    kit = str(rng.choice(kits))
-    mine = [i for i in of["one_shot_drum"] if i.get("kit") == kit]
-    shots = mine if mine and rng.random() < 0.6 else of["one_shot_drum"]
-    lead, pad = wavetable(rng, cycles, False), wavetable(rng, cycles, False)
-    synth = lay(piece.chords, pad) * 0.5
-    melody = lay(piece.melody, lead)
-    synth = np.pad(synth, ((0, 0), (0, max(0, melody.shape[1] - synth.shape[1]))))
-    synth[:, : melody.shape[1]] += melody
-    return {
-        "sampled": {"bass": lay(piece.bass, sampler(rng, data, guitar, 0)), "other": lay(piece.chords, keys)},
-        "synth": {"bass": lay(piece.bass, wavetable(rng, cycles, True)), "other": synth},
-        "shots": {"drums": lay(piece.drums, drum_kit(rng, data, shots))},
-    }
+def levelled(rng: Generator, stems: dict[str, Audio]) -> dict[str, Audio]:
+    """The stems of one piece as a mix has them: drums in front, bass and other 3 dB below, each give or take 3 dB."""
+    wanted = {stem: 0.1 * decibels(rng.normal(0 if stem == "drums" else -3, 3)) for stem in sorted(stems)}
+    return {stem: pcm * np.float32(wanted[stem] / max(1e-5, rms(pcm))) for stem, pcm in stems.items()}
+
+
+class Recordings:
+    """Notes, waves and one-shots of the manifest, without the reserved kits."""
+
+    def __init__(self, data: Path, items: Sequence[dict[str, Any]]) -> None:
+        self.data = data
+        self.of = {role: [i for i in items if i["role"] == role] for role in {i["role"] for i in items}}
+        self.shots = [i for i in self.of["one_shot_drum"] if i.get("kit") not in RESERVED["one_shots"]]
+        cycles = read_audio(data / self.of["single_cycle_waves"][0]["file"], RATE, 1)[0]
+        self.cycles = cycles[: len(cycles) // 512 * 512].reshape(-1, 512)
+
+    def guitar(self, rng: Generator) -> Sound:
+        prefix = str(rng.choice(("black_twang", "green_twang", "black_staccato", "green_staccato")))
+        notes = [i for i in self.of["note_guitar"] if prefix in i["file"] and i.get("f0_hz")]
+        return sampler(rng, self.data, notes, 0)
+
+    def piano(self, rng: Generator) -> Sound:
+        return sampler(rng, self.data, [i for i in self.of["note_piano"] if i.get("f0_hz")], 0)
+
+    def kit(self, rng: Generator) -> Sound:
+        """One-shots of one kit, or of all."""
+        kit = str(rng.choice(sorted({i["kit"] for i in self.shots if i.get("kit")})))
+        mine = [i for i in self.shots if i.get("kit") == kit]
+        return drum_kit(rng, self.data, mine if rng.random() < 0.6 else self.shots)
+
+
+def rendered(kind: str, rng: Generator, piece: Piece, seconds: float, found: Recordings | None) -> dict[str, Audio]:
+    """The stems of one piece in one of `KINDS`; none where the recordings that it takes are absent."""
+    if kind == "midi":
+        return played(rng, piece, piece.chords, int(rng.choice(PROGRAMS)), rng.uniform(-6, 3))
+    if kind == "band":
+        return played(rng, piece, strummed(rng, piece.chords), int(rng.choice(GUITARS)), rng.uniform(-9, 3))
+    if found is None:
+        return {}
+    if kind == "sampled":
+        keys = found.piano(rng) if rng.random() < 0.5 else found.guitar(rng)
+        return {"bass": lay(piece.bass, found.guitar(rng)), "other": lay(piece.chords, keys)}
+    if kind == "synth":
+        pads, melody = (lay(notes, wavetable(rng, found.cycles, False)) for notes in (piece.chords, piece.melody))
+        other = np.pad(pads * 0.5, ((0, 0), (0, max(0, melody.shape[1] - pads.shape[1]))))
+        other[:, : melody.shape[1]] += melody
+        return {"bass": lay(piece.bass, wavetable(rng, found.cycles, True)), "other": other}
+    if kind == "shots":
+        return {"drums": lay(piece.drums, found.kit(rng))}
+    return club(rng, seconds, machine(rng) if rng.random() < 0.5 else found.kit(rng))
 
 
 def loops(data: Path, items: list[dict[str, Any]], folder: Path) -> None:
@@ -204,21 +221,24 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--pieces", type=int, default=40)
     parser.add_argument("--seconds", type=float, default=28)
     parser.add_argument("--first", type=int, default=0, help="number of the first piece (and its seed)")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
     chosen = parser.parse_args(words)
     folder, items = chosen.cache / "tracks", manifest(chosen.data)
     folder.mkdir(parents=True, exist_ok=True)
     midi = SOUNDFONT.is_file() and shutil.which("fluidsynth") is not None
-    if items and chosen.first == 0:
+    if items and chosen.first == 0 and not any(folder.glob("loop-*.npy")):
         loops(chosen.data, items, folder)
+    found = Recordings(chosen.data, items) if items else None
     for number in range(chosen.first, chosen.first + chosen.pieces):
-        rng = np.random.default_rng((7, number))
-        piece = compose(rng, chosen.seconds)
-        kinds = {"midi": parts_by_midi(rng, piece)} if midi else {}
-        kinds |= parts_by_samples(rng, piece, chosen.data, items) if items else {}
-        for kind, stems in kinds.items():
-            for stem, pcm in stems.items():
-                store_track(folder, f"{kind}{number:03}", stem, kind, pcm)
-        print(json.dumps({"piece": number, "kinds": sorted(kinds)}), flush=True)
+        piece, done = compose(np.random.default_rng((7, number)), chosen.seconds), []
+        for kind in chosen.kinds:
+            if midi or kind not in ("midi", "band"):
+                rng = np.random.default_rng((7, number, KINDS.index(kind)))
+                stems = levelled(rng, rendered(kind, rng, piece, chosen.seconds, found))
+                for stem, pcm in stems.items():
+                    store_track(folder, f"{kind}{number:03}", stem, kind, pcm)
+                done += [kind] * bool(stems)
+        print(json.dumps({"piece": number, "kinds": done}), flush=True)
 
 
 if __name__ == "__main__":

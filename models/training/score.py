@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from numpy.random import Generator
@@ -72,6 +73,23 @@ def compose(rng: Generator, seconds: float = 30) -> Piece:
             steps = (0, 2, 4, 6) if rng.random() < 0.3 else (0, 2, 4)
             chords += [Note((4 * bar + at) * beat, length, pitch(root + step, 4), velocity()) for step in steps]
     return Piece(tuple(bass), tuple(drum_notes(rng, beat, bars)), tuple(chords), tuple(melody))
+
+
+def strummed(rng: Generator, chords: Sequence[Note]) -> tuple[Note, ...]:
+    """Every chord as strokes of a hand over the strings: down from the lowest, up from the highest, an octave wider."""
+    unit, spread, down = rng.uniform(0.16, 0.45), rng.uniform(0.006, 0.025), True
+    notes = []
+    for start in sorted({note.start for note in chords}):
+        chord = sorted((note for note in chords if note.start == start), key=lambda note: note.pitch)
+        pitches = sorted({note.pitch + shift for note in chord for shift in (-12, 0)})
+        for stroke in range(max(1, round(chord[0].length / unit))):
+            at = start + stroke * unit
+            if stroke == 0 or rng.random() < 0.75:
+                strings = pitches if down else pitches[::-1][: int(rng.integers(3, 6))]
+                level = int(rng.integers(60, 115))
+                notes += [Note(at + k * spread, 0.95 * unit, pitch, level) for k, pitch in enumerate(strings)]
+            down = not down
+    return tuple(notes)
 
 
 def drum_notes(rng: Generator, beat: float, bars: int) -> list[Note]:

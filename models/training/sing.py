@@ -2,7 +2,8 @@
 
 M. Morise et al., "WORLD: a vocoder-based high-quality speech synthesis system", 2016 (PyPI `pyworld`). Voiced frames get
 the pitch of a melody near the speaker's own, with glides and vibrato; vowels are drawn out by slowing the frames down.
-Speech is 16 kHz, so these voices end at 8 kHz: they teach pitch and formants, the songs teach the air above.
+Speech is 16 kHz, so these voices end at 8 kHz; what is above is made from the octave below, as codecs do it (spectral band
+replication), or left out.
 
 `python -m models.training.sing [--data DIR] [--cache DIR] [--count N]`
 """
@@ -58,8 +59,11 @@ def melody(rng: Generator, frames: int, centre: float) -> NDArray[np.float64]:
     return np.asarray(centre * 2 ** (line / 12))
 
 
-def sing(rng: Generator, pcm: NDArray[np.float64], rate: int) -> Audio:
-    """One recording, `[N]`, sung at 0.5 to 1 of its speed."""
+def sing(rng: Generator, pcm: NDArray[np.float64], rate: int, line: NDArray[np.float64] | None = None) -> Audio:
+    """One recording, `[N]`, sung at 0.5 to 1 of its speed; or on a given line: Hz in each frame of 5 ms, 0 for rests.
+
+    A given line is moved by octaves to where the speaker speaks, and the recording stretched to its length.
+    """
     world = vocoder()
     coarse, times = world.dio(pcm, rate)
     pitch = world.stonemask(pcm, coarse, times, rate)
@@ -67,11 +71,36 @@ def sing(rng: Generator, pcm: NDArray[np.float64], rate: int) -> Audio:
     if len(voiced) < 50:
         return np.zeros(0, np.float32)
     shape, breath = world.cheaptrick(pcm, pitch, times, rate), world.d4c(pcm, pitch, times, rate)
-    frames = np.arange(0, len(pitch) - 1, rng.uniform(0.5, 1.0)).astype(int)
-    centre = float(np.median(voiced)) * 2 ** (rng.uniform(0, 9) / 12)
-    sung = np.where(pitch[frames] > 0, melody(rng, len(frames), centre), 0.0)
-    out = world.synthesize(sung, shape[frames].copy(), breath[frames].copy(), rate)
+    if line is None:
+        frames = np.arange(0, len(pitch) - 1, rng.uniform(0.5, 1.0)).astype(int)
+        line = melody(rng, len(frames), float(np.median(voiced)) * 2 ** (rng.uniform(0, 9) / 12))
+    else:
+        frames = np.linspace(0, len(pitch) - 1, len(line)).astype(int)
+        line = line * 2 ** np.round(np.log2(1.3 * np.median(voiced) / np.median(line[line > 0])))
+    sounds = (np.convolve(line > 0, np.ones(9) / 9, "same") * np.ones(len(line)))[:, None]
+    sung = np.where((pitch[frames] > 0) & (line > 0), line, 0.0)
+    out = world.synthesize(sung, shape[frames] * sounds**2 + 1e-12, breath[frames].copy(), rate)
     return np.asarray(out, np.float32)
+
+
+def brightened(rng: Generator, pcm: Audio, rate: int = 44100, edge: int = 7500, size: int = 1024) -> Audio:
+    """Voices that end at `edge` Hz with 4 to 7.5 kHz copied above it, and once more, 4 to 16 dB down each, `[2, N]`."""
+    window = np.hanning(size + 1)[:-1] ** 0.5
+    frames = np.lib.stride_tricks.sliding_window_view(np.pad(pcm, ((0, 0), (size, size))), size, axis=1)[
+        :, :: size // 2
+    ]
+    spectrum = np.fft.rfft(frames * window)
+    low, high = (round(hertz * size / rate) for hertz in (4000, edge))
+    step, gain = high - low, decibels(rng.uniform(-16, -4))
+    for copy in (1, 2):
+        at = slice(low + copy * step, high + copy * step)
+        spectrum[..., at] = spectrum[..., low:high] * gain**copy
+    pieces = np.fft.irfft(spectrum, size) * window
+    out = np.zeros((2, (pieces.shape[1] + 1) * size // 2), np.float32)
+    for half in (0, 1):
+        half_pieces = pieces[..., half * size // 2 : (half + 1) * size // 2].reshape(2, -1)
+        out[:, half * size // 2 : half * size // 2 + half_pieces.shape[1]] += half_pieces
+    return out[:, size : size + pcm.shape[1]]
 
 
 def place(rng: Generator, pcm: Audio, bank: SpeechBank, doubled: Audio | None) -> Audio:
@@ -92,6 +121,7 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--cache", type=Path, default=Path("runs/cache"))
     parser.add_argument("--count", type=int, default=150)
+    parser.add_argument("--first", type=int, default=0, help="number of the first (and its seed)")
     chosen = parser.parse_args(words)
     bank = speech_bank(chosen.data, chosen.cache)
     folder = chosen.cache / "tracks"
@@ -100,7 +130,7 @@ def main(words: list[str] | None = None) -> None:
     def spoken(clip: Clip) -> NDArray[np.float64]:
         return bank.pcm[clip.start : clip.start + min(clip.length, 10 * 16000)].astype(np.float64) / 32768
 
-    for number in range(chosen.count):
+    for number in range(chosen.first, chosen.first + chosen.count):
         rng = np.random.default_rng((8, number))
         clip = bank.train[int(rng.integers(len(bank.train)))]
         voice = sing(rng, spoken(clip), 16000)
@@ -108,7 +138,10 @@ def main(words: list[str] | None = None) -> None:
             continue
         second = sing(rng, spoken(clip), 16000) if rng.random() < 0.25 else None
         stereo = place(rng, voice, bank, second)
-        store_track(folder, f"sung{number:03}", "vocals", "sung", soxr.resample(stereo.T, 16000, 44100).T)
+        full = soxr.resample(stereo.T, 16000, 44100).T
+        if rng.random() < 0.7:
+            full = brightened(rng, full)
+        store_track(folder, f"sung{number:03}", "vocals", "sung", full)
 
 
 if __name__ == "__main__":
