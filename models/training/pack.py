@@ -51,6 +51,7 @@ GO = """#!/bin/sh
 # next call goes on; always give the same --minutes, which are those of all calls together.
 #   KEEP   a folder that outlives the call, if there is one: packages, decoded sound and the run stay in it, and the next
 #          call goes on from there
+#   CHECKPOINT=no  with KEEP: only the exported model and the log go to OUT
 #   PIECE  files longer than this are split (15m): some places give only small ones back
 #   PYTHON python3
 set -eu
@@ -78,7 +79,10 @@ code=0
 timeout -s TERM "$seconds" "$python" -m models.training MODEL --data "$cache" --cache "$cache" --out "$run" \\
   --export "$run/exported" --workers "$workers" "$@" || code=$?
 rm -f "$run/last.part"
-[ "$run" = "$out" ] || cp -r "$run/." "$out"
+if [ "$run" != "$out" ]; then
+  cp -r "$run/." "$out"
+  [ "${CHECKPOINT:-yes}" != no ] || rm -f "$out/last.pt"
+fi
 if [ -d "$out/exported" ]; then
   mkdir -p "$out/events" # TensorBoard's, where it is installed
   tar -C "$out" -cf "$out/exported.tar" exported events && rm -r "$out/exported" "$out/events"

@@ -1,7 +1,7 @@
 """Batches drawn ahead of the training loop by other processes, in the order in which it would draw them itself.
 
 Batch k always comes from the generator (seed, k). Worker w of N draws the batches k with k mod N = w and hands each through
-a pipe of its own; since a pipe holds less than a batch, a worker is one batch ahead and then waits.
+a pipe of its own; since a pipe holds less than a batch, a worker is about one batch ahead and then waits.
 
 Processes are spawned, not forked: a fork of a process that has used a GPU, or whose numerical libraries have threads, may
 hang. So the task is pickled, and a memory-mapped bank travels as the name of its file.
@@ -55,10 +55,7 @@ def drawn(task: Draws, seed: int, step: int, size: int) -> Batch:
 
 @contextmanager
 def _deaf() -> Iterator[None]:
-    """Hold back signals to the whole group while workers start, which inherit that.
-
-    A worker ended before it has read a long task would leave this process writing to a pipe for ever.
-    """
+    """Hold back signals to the whole group while workers start, which inherit that."""
     resource_tracker.ensure_running()  # multiprocessing's own; starting it lifts the mask
     before = signal.pthread_sigmask(signal.SIG_BLOCK, GROUP)
     try:
@@ -67,20 +64,18 @@ def _deaf() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _work(task: Draws, seed: int, steps: Iterator[int], size: int, pipe: Connection) -> None:
+def _work(pipe: Connection) -> None:
     """What a worker does until nobody listens any more. An exception is told in place of a batch."""
-    for number in GROUP:  # the loop finishes its step first, then ends its workers
-        signal.signal(number, signal.SIG_IGN)
-    if torch := sys.modules.get("torch"):  # some tasks draw with it
-        torch.set_num_threads(1)
     try:
-        for step in steps:
-            try:
-                told: Batch | str = drawn(task, seed, step, size)
-            except Exception:
-                told = traceback.format_exc()
-            pipe.send(told)
-    except (BrokenPipeError, ConnectionResetError):
+        try:
+            task, seed, steps, size = pipe.recv()
+            if torch := sys.modules.get("torch"):  # some tasks draw with it
+                torch.set_num_threads(1)
+            for step in steps:
+                pipe.send(drawn(task, seed, step, size))
+        except Exception:
+            pipe.send(traceback.format_exc())
+    except (BrokenPipeError, ConnectionResetError, EOFError):
         pass
 
 
@@ -88,6 +83,10 @@ class Workers:
     """`next()` gives batch `first`, `first + 1`, ... as `Task.batch` would; with no workers, drawn when asked for.
 
     Use as a context: leaving it ends the processes.
+
+    Raises:
+        ValueError: fewer than no workers.
+        RuntimeError: a worker ended before it had its task.
     """
 
     def __init__(self, task: Draws, seed: int, size: int, first: int = 0, workers: int = 0) -> None:
@@ -98,22 +97,34 @@ class Workers:
         self.processes: list[multiprocessing.process.BaseProcess] = []
         self.ready: queue.Queue[Batch | Exception] = queue.Queue(2)
         self.closed = threading.Event()
+        self.reader: threading.Thread | None = None
         if workers:
             with _deaf():
-                for worker in range(workers):
-                    self._start(count(first + worker, workers))
+                for _ in range(workers):
+                    self._start()
+            try:
+                # Not as arguments of the processes: multiprocessing would write to one that has ended, for ever.
+                for number, pipe in enumerate(self.pipes):
+                    pipe.send((task, seed, count(first + number, workers), size))
+            except OSError:
+                failed = self._ended(number)
+                self.close()
+                raise failed from None
             self.reader = threading.Thread(target=self._read, daemon=True)
             self.reader.start()
 
-    def _start(self, steps: Iterator[int]) -> None:
+    def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
-        mine, theirs = context.Pipe(duplex=False)
-        words = (self.task, self.seed, steps, self.size, theirs)
-        process = context.Process(target=_work, args=words, daemon=True)
+        mine, theirs = context.Pipe()
+        process = context.Process(target=_work, args=(theirs,), daemon=True)
         process.start()
         theirs.close()
         self.pipes.append(mine)
         self.processes.append(process)
+
+    def _ended(self, number: int) -> RuntimeError:
+        self.processes[number].join(5)
+        return RuntimeError(f"worker {number} ended with exit code {self.processes[number].exitcode}")
 
     def _read(self) -> None:
         """Take batches out of the pipes in turn, so that unpacking one goes on beside a step."""
@@ -123,8 +134,7 @@ class Workers:
                 told = self.pipes[number].recv()
                 failed = RuntimeError(f"worker {number} failed:\n{told}") if isinstance(told, str) else None
             except (EOFError, OSError):
-                self.processes[number].join(5)
-                failed = RuntimeError(f"worker {number} ended with exit code {self.processes[number].exitcode}")
+                failed = self._ended(number)
             while not self.closed.is_set():
                 try:
                     self.ready.put(failed or told, timeout=0.2)
@@ -156,7 +166,7 @@ class Workers:
             process.kill()
         for process in self.processes:
             process.join()
-        if self.pipes:
+        if self.reader:
             self.reader.join()
         for pipe in self.pipes:
             pipe.close()
