@@ -74,7 +74,7 @@ churn load stall: install
 MINUTES ?= 60
 DATA ?= ../shared/data
 train: install
-	$(BIN)/python -m models.training $(MODEL) --minutes $(MINUTES) --data $(DATA) --resume
+	$(BIN)/python -m models.training $(MODEL) --minutes $(MINUTES) --data $(DATA) $(if $(wildcard runs/$(MODEL)/last.pt),--resume)
 
 clean:
 	rm -rf $(VENV) clients/web/dist clients/web/node_modules

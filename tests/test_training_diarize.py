@@ -198,3 +198,18 @@ def test_smoothing_drops_what_is_short_and_rttm_is_read(tmp_path: Path) -> None:
     flags = rttm_flags(tmp_path / "a.rttm", 50)
     assert np.flatnonzero(flags[:, 0]).tolist() == list(range(10, 30))
     assert np.flatnonzero(flags[:, 1]).tolist() == list(range(25, 35))
+
+
+def test_an_export_is_where_training_may_go_on(bank: SpeechBank, tmp_path: Path) -> None:
+    task = Diarize(bank, None, TINY)
+    torch.manual_seed(1)
+    old, new = task.network(), task.network()
+    task.export(old, tmp_path / "out", {})
+    task.restore(new, tmp_path / "out")
+    for key, value in old.model.state_dict().items():
+        torch.testing.assert_close(new.model.state_dict()[key], value, atol=1e-3, rtol=1e-3)
+    with pytest.raises(ValueError, match="weights of another network"):
+        other = Diarize(bank, None, Size(hidden=16, layers=1, heads=2, head_hidden=16, cache=24, fifo=24, period=12))
+        other.restore(other.network(), tmp_path / "out")
+    with pytest.raises(FileNotFoundError, match=r"no model\.safetensors"):
+        task.restore(new, tmp_path)

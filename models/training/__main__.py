@@ -132,13 +132,16 @@ def prepare(chosen: argparse.Namespace) -> Run:
 def main(words: list[str] | None = None) -> None:
     chosen = options(words)
     torch.set_num_threads(chosen.threads)
-    torch.set_flush_denormal(True)
     torch.backends.cudnn.benchmark = True
     try:
         run = prepare(chosen)
     except (FileNotFoundError, ValueError, TypeError) as error:
         raise SystemExit(f"error: {error}") from error
-    train(run, chosen.export, steps=chosen.steps, workers=chosen.workers)
+    torch.set_flush_denormal(True)  # of the whole thread, so taken back for whoever called this
+    try:
+        train(run, chosen.export, steps=chosen.steps, workers=chosen.workers)
+    finally:
+        torch.set_flush_denormal(False)
 
 
 if __name__ == "__main__":

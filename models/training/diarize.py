@@ -198,6 +198,10 @@ class Diarize:
         check = MeetingMixer(bank, bank.validation, speeds=(1.0,))
         self.fixed = [check.one(np.random.default_rng((7, k)), 48, 2 + k % 3) for k in range(9)]
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For workers, which only draw batches."""
+        return {**self.__dict__, "fixed": []}
+
     def network(self) -> Network:
         """Random weights, but for the first projection: `principal` directions of what it will hear."""
         network = Network(self.size)
@@ -294,6 +298,19 @@ class Diarize:
         for path in sorted(fresh.iterdir()):
             os.replace(path, folder / path.name)
         fresh.rmdir()
+
+    def restore(self, network: nn.Module, folder: Path) -> None:
+        """Weights of an export; the map to the teacher's embeddings starts anew."""
+        from transformers import Nemotron3DiarizationForAudioFrameClassification as Model
+
+        assert isinstance(network, Network)
+        if not (folder / "model.safetensors").is_file():
+            raise FileNotFoundError(f"{folder}: got no model.safetensors there, expected a folder that this wrote")
+        found = Model.from_pretrained(str(folder), local_files_only=True, dtype=torch.float32)
+        try:
+            network.model.load_state_dict(found.state_dict())
+        except RuntimeError as error:
+            raise ValueError(f"{folder}: got weights of another network ({str(error)[:300]})") from None
 
 
 @torch.no_grad()
