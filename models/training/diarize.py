@@ -23,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from models.sortformer_cache import Policy, compress
 from models.training.data import SpeechBank
 from models.training.meetings import Flags, Meeting, MeetingMixer
 from models.training.voices import WIDTH, mel_bands
@@ -138,16 +139,12 @@ def compressed(rng: np.random.Generator, active: Flags, size: Size) -> NDArray[n
 
     The rule is the model's own; the probabilities are those of a good model with some doubt.
     """
-    from transformers.models.nemotron3_diarization import modeling_nemotron3_diarization as theirs
-
     if len(active) <= size.cache:
         return np.arange(len(active))
-    cache = theirs.Nemotron3DiarizationSpeakerCache(configuration(size).streaming_config)
     doubt = rng.uniform(0.6, 1.0, active.shape) * np.where(rng.random(active.shape) < 0.05, rng.random(active.shape), 1)
     probs = torch.from_numpy((active * doubt + (1 - active) * 0.3 * rng.random(active.shape) ** 3).astype(np.float32))
-    numbers = torch.arange(len(active), dtype=torch.float32)[None, :, None]
-    kept, _ = cache._compress(numbers, probs[None], torch.tensor([-1.0]))
-    return np.asarray(kept[0, :, 0].numpy().astype(np.int64))
+    kept, _ = compress(torch.arange(len(active))[:, None], probs, size.cache, torch.tensor([-1]), Policy())
+    return np.asarray(kept[:, 0].numpy())
 
 
 def in_order(logits: Tensor, wanted: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
