@@ -7,7 +7,7 @@ NPM := BIN="$(abspath $(BIN))" sh clients/web/npm.sh
 PAGE := clients/web/dist/index.html
 PAGE_SOURCES := $(shell find clients/web -type f -not -path '*/node_modules/*' -not -path '*/dist/*' 2>/dev/null)
 
-.PHONY: install run test test-slow fuzz lint bench load stall churn train web clean
+.PHONY: install run test test-slow fuzz lint bench load stall churn speakers train web clean
 
 install: $(VENV)/.installed
 
@@ -69,6 +69,11 @@ OPTIONS ?=
 churn load stall: install
 	$(WITH_SERVER) $(BIN)/python -m clients.bench.$@ --url ws://127.0.0.1:$(BENCH_PORT) --model $(MODEL) \
 	  --json out/$@.json $(OPTIONS)
+
+# The swap-rate benchmark; `make speakers OPTIONS="--people 2 --diarizer FOLDER"`
+speakers: install
+	mkdir -p out
+	$(BIN)/python -m clients.bench.speakers --json out/speakers.json --plot out/speakers.png $(OPTIONS)
 
 # `make train MODEL=speech MINUTES=60 DATA=../shared/data`
 MINUTES ?= 60

@@ -11,10 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from models import hub
 from models.separator import Separator
 
 if TYPE_CHECKING:
-    from models import htdemucs
+    from models import htdemucs, sepformer, totatonet
 
 EMBEDDED = Path(__file__).with_name("embedded")
 Progress = Callable[[int, int], None]
@@ -68,33 +69,46 @@ def build(extra: Mapping[str, Path] | None = None) -> dict[str, Entry]:
 
 
 def find(registry: Registry, name: str) -> Entry:
-    """The entry of this name, or of the file or folder at this path: for a command line, never for a client."""
+    """The entry of this name, of the file or folder at this path, or of a model in the hub's cache on this machine.
+
+    For a command line, never for a client.
+
+    Raises:
+        ValueError: none of these, or nothing that is known there. FileNotFoundError: a hub name that is not in the cache.
+    """
     if name in registry:
         return registry[name]
     path = Path(name)
-    if path.exists():
-        return from_path(path.stem, path)
+    if path.exists() or hub.is_name(name):
+        return from_path(path.stem if path.exists() else path.name, path)
     raise ValueError(f"got model {name!r}, which is neither a path nor one of {', '.join(registry)}")
 
 
 def from_path(name: str, path: Path) -> Entry:
-    """A model from a file or folder, told by what it holds.
+    """A model from a file or folder, or from the hub's cache on this machine by `owner/model`, told by what it holds.
 
     `model.safetensors` in a folder: a band-split RNN of ours. `.yaml` and `.th`: a Demucs repository. `.th`: one Demucs
-    model. `.pth`, `.pt`, `.bin`: an Asteroid Conv-TasNet.
+    model. `.pth`, `.pt`, `.bin`: an Asteroid Conv-TasNet. `hyperparams.yaml` in a folder: a SepFormer or RE-SepFormer of
+    SpeechBrain. `config.yaml` in a folder: a separation pipeline of pyannote, of which the separator is taken.
 
     Raises:
-        ValueError: nothing that is known.
+        ValueError: nothing that is known. FileNotFoundError: a hub name that is not in the cache.
     """
+    if not path.exists() and hub.is_name(path):
+        path = hub.folder(path)
     if (path / "model.safetensors").is_file():
         return _bsrnn(name, path)
+    if (path / "hyperparams.yaml").is_file():
+        return _sepformer(name, path)
+    if (path / "config.yaml").is_file():
+        return _totatonet(name, path)
     if path.suffix in (".th", ".yaml") or (path.is_dir() and any(path.glob("*.th"))):
         return _demucs_folder(name, path)
     if path.suffix in (".pth", ".pt", ".bin") and path.is_file():
         return _convtasnet(name, path)
     raise ValueError(
-        f"got {path}, expected a folder with model.safetensors, a Demucs repository (.yaml and .th), a .th file, "
-        "or an Asteroid checkpoint (.pth, .pt, .bin)"
+        f"got {path}, expected a folder with model.safetensors, a Demucs repository (.yaml and .th), a .th file, an "
+        "Asteroid checkpoint (.pth, .pt, .bin), or a folder with hyperparams.yaml (SpeechBrain) or config.yaml (pyannote)"
     )
 
 
@@ -153,3 +167,21 @@ def _convtasnet(name: str, path: Path) -> Entry:
     from models import convtasnet
 
     return _of(convtasnet.load(path, name), name)
+
+
+def _sepformer(name: str, folder: Path) -> Entry:
+    from models import sepformer
+
+    return _speakers(name, sepformer.describe(folder), lambda _: sepformer.load(folder, name))
+
+
+def _totatonet(name: str, folder: Path) -> Entry:
+    from models import totatonet
+
+    return _speakers(name, totatonet.describe(folder), lambda _: totatonet.load(folder, name))
+
+
+def _speakers(
+    name: str, told: sepformer.Listing | totatonet.Listing, load: Callable[[Sequence[str] | None], Separator]
+) -> Entry:
+    return Entry(name, told.sources, told.rate, 1, told.licence, load, interchangeable=len(told.sources) > 1)

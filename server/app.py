@@ -15,6 +15,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from models import diarizers
+from models.modes import Modes
 from models.registry import Entry, Registry, build
 from server import gstreamer
 from server.access import Caller, caller, protect
@@ -61,6 +63,7 @@ class Model(BaseModel):
     interchangeable: bool
     latency_ms: Latency | None
     default_for: list[str]
+    modes: list[str]
 
 
 class Capacity(BaseModel):
@@ -89,7 +92,7 @@ def create(settings: Settings, registry: Registry | None = None) -> FastAPI:
         async def prepare() -> None:
             try:
                 for name in settings.preload:
-                    await shelf.get(name)
+                    await shelf.get(shelf.entry(name))
                 gc.collect()
                 gc.freeze()
                 state["status"] = "ready"
@@ -130,7 +133,7 @@ def create(settings: Settings, registry: Registry | None = None) -> FastAPI:
 
     @app.get("/v1/models")
     async def models(identity: Caller) -> list[Model]:
-        return [_describe(entry, shelf) for entry in shelf.registry.values() if identity.may_use(entry.name)]
+        return [_describe(entry, house) for entry in shelf.registry.values() if identity.may_use(entry.name)]
 
     @app.get("/v1/capacity")
     async def capacity(_: Caller) -> Capacity:
@@ -178,7 +181,8 @@ def _house(settings: Settings, registry: Registry | None, signer: Signer) -> Hou
         watch.load, settings.max_sessions, settings.max_file_sessions, settings.admission == "measured"
     )
     tickets = Tickets(signer, settings.resume_s)
-    return House(engine, shelf, settings, metrics, watch, admission, tickets, Quotas(), Drain(settings.drain_s))
+    modes = Modes(shelf.registry, diarizers.build(settings.diarizers), diarizers.encoder)
+    return House(engine, shelf, modes, settings, metrics, watch, admission, tickets, Quotas(), Drain(settings.drain_s))
 
 
 def _capacity(house: House) -> Capacity:
@@ -201,9 +205,9 @@ def _capacity(house: House) -> Capacity:
     )
 
 
-def _describe(entry: Entry, shelf: Shelf) -> Model:
+def _describe(entry: Entry, house: House) -> Model:
     latency = None
-    for model in shelf.loaded(entry.name):
+    for model in house.shelf.loaded(entry.name):
         try:
             default, least = promise(model, entry.rate).seconds, smallest(model, entry.rate)
         except wire.ClientError:  # too slow to be live here
@@ -220,6 +224,7 @@ def _describe(entry: Entry, shelf: Shelf) -> Model:
         interchangeable=entry.interchangeable,
         latency_ms=latency,
         default_for=defaults.get(entry.name, []),
+        modes=list(house.modes.of(entry)),
     )
 
 

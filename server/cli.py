@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from models import registry, weights
 from models.separator import Separator
-from server import files, keys, offline, remote
+from server import cli_speakers, files, keys, offline, remote
 from streaming.framing import Array
 
 # Worker threads of torch that spin while they wait for work take the core that the event loop needs.
@@ -25,6 +25,8 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Real-time st
 models_app = typer.Typer(no_args_is_help=True, help="List, fetch and verify models.")
 app.add_typer(models_app, name="models")
 app.add_typer(keys.app, name="keys")
+for command in (cli_speakers.diarize, cli_speakers.refine, cli_speakers.score):
+    app.command()(command)
 
 Progress = Annotated[bool, typer.Option(help="Show a progress bar.")]
 

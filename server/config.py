@@ -79,6 +79,7 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
     models: dict[str, Path] = {}
+    diarizers: dict[str, Path] = {}
     preload: tuple[str, ...] = ("music", "speech")
     max_sessions: int = 64
     max_file_sessions: int = 8

@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from models.modes import Modes
+from models.registry import Entry as Model
 from server.admission import Admission
 from server.auth import Identity
 from server.config import Settings
@@ -22,6 +24,7 @@ from server.tickets import Ticket, Tickets
 from server.watch import Watch
 from streaming import wire
 from streaming.entry import BEGINNING, Entry, entry
+from streaming.identity import Spoken
 from streaming.wire import ClientError
 
 
@@ -39,6 +42,7 @@ class House:
 
     engine: Engine
     shelf: Shelf
+    modes: Modes
     settings: Settings
     metrics: Metrics
     watch: Watch
@@ -51,7 +55,8 @@ class House:
 
 @dataclass(frozen=True)
 class Place:
-    """What a session was given at the door. `at` is where on its timeline it begins; `away` how long it had no connection, s."""
+    """What a session was given at the door. `at` is where on its timeline it begins; `away` how long it had no connection, s;
+    `spoken` who had spoken lately by then."""
 
     session: str
     identity: Identity
@@ -60,14 +65,15 @@ class Place:
     promise: Promise
     at: Entry = BEGINNING
     away: float = 0.0
+    spoken: tuple[Spoken, ...] = ()
 
     @property
     def resumed(self) -> bool:
         return self.at is not BEGINNING
 
-    def ticket(self, told: int, start: wire.Start) -> Ticket:
+    def ticket(self, told: int, start: wire.Start, spoken: tuple[Spoken, ...] = ()) -> Ticket:
         framing = self.promise.plan.framing
-        return Ticket(self.session, self.identity.name, told, start, framing, self.promise.seconds)
+        return Ticket(self.session, self.identity.name, told, start, framing, self.promise.seconds, spoken=spoken)
 
 
 @asynccontextmanager
@@ -80,22 +86,27 @@ async def entered(first: wire.Start | wire.Resume, house: House, identity: Ident
     ticket = house.tickets.read(first, identity.name) if isinstance(first, wire.Resume) else None
     start = ticket.start if ticket else first
     assert isinstance(start, wire.Start)
-    _check(start, house, identity)
+    entry = _checked(start, house, identity)
     if ticket and (old := house.sessions.get(ticket.session)):
         await old.replace()
-    async with house.shelf.borrow(start.model, start.stems) as model:
+    async with house.shelf.borrow(entry, start.stems) as model:
         place = _place(first, ticket, start, model, identity)
         with house.admission.seat(place.promise.demand), house.quotas.session(identity):
             with house.metrics.session(start.model):
                 yield place
 
 
-def _check(start: wire.Start, house: House, identity: Identity) -> None:
-    house.shelf.entry(start.model)  # refused before it is a label of metrics: wrong names have no end
+def _checked(start: wire.Start, house: House, identity: Identity) -> Model:
+    """What is to run the session."""
+    model = house.shelf.entry(start.model)  # refused before it is a label of metrics: wrong names have no end
     if identity.models is not None and start.model not in identity.models:
         raise ClientError("forbidden", f"got model {start.model!r}, this key may use {', '.join(identity.models)}")
     if start.gains and start.output != "mix":
         raise ClientError("bad_message", "got gains without output: mix; stems come as they are")
+    try:
+        return house.modes.entry(model, start.mode, start.speakers)
+    except ValueError as error:
+        raise ClientError("bad_message", str(error)) from None
 
 
 def _place(
@@ -113,4 +124,4 @@ def _place(
     assert isinstance(first, wire.Resume)
     at = entry(given.plan, first.received, model.separator.spec.memory)
     away = max(time.time() - ticket.written, 0.0)
-    return Place(ticket.session, identity, start, model, given, at, away)
+    return Place(ticket.session, identity, start, model, given, at, away, ticket.spoken)

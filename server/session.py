@@ -20,6 +20,7 @@ from server.inbox import Inbox
 from server.log import bind_session
 from server.metrics import Window
 from server.pace import Arrivals, Budget, Pace
+from server.turns_out import turns_out
 from streaming import mix, pipeline, wire
 from streaming.entry import kept
 from streaming.framing import Array
@@ -78,6 +79,7 @@ class Session:
             self.fader = mix.Fader(rows := self._rows(), rows)
         except ValueError as error:
             raise ClientError("bad_message", str(error)) from None
+        self.turns = turns_out(self.separator, start, place.at, place.spoken)
         # What may be held uncut: the audio that arrives while the model runs, and a second of slack.
         self.inbox = Inbox(round((self.promise.seconds + 1) * start.rate))
         # What is replayed, and what was recorded meanwhile, is due already.
@@ -184,6 +186,8 @@ class Session:
             resume=self._ticket(),
             resume_samples=self.kept,
             replay_from=self.place.at.replay,
+            mode=self.start.mode,
+            diarizer=self.turns.diarizer if self.turns else None,
         )
 
     def _bytes_per_s(self) -> float:
@@ -191,7 +195,8 @@ class Session:
         return stems * self.channels * self.start.rate * wire.FORMATS[self.start.format].itemsize
 
     def _ticket(self) -> str:
-        return self.house.tickets.write(self.place.ticket(self.told, replace(self.start, gains=self.gains)))
+        spoken = self.turns.spoken() if self.turns else ()
+        return self.house.tickets.write(self.place.ticket(self.told, replace(self.start, gains=self.gains), spoken))
 
     async def _listen(self) -> None:
         """Take what the client says, until it leaves."""
@@ -246,6 +251,8 @@ class Session:
         plan, state = self.promise.plan, self.separator.start()
         async for chunk in pipeline.stream(self.inbox.drain(), plan, self._infer, state, self.place.at, aside):
             await self._tell_chunk(chunk)
+        if self.turns and (last := self.turns.finish(self.heard)):
+            await self.send(last)
         await self._echo_marks()
         self.done = True
         await self.send(self._stats())
@@ -259,12 +266,16 @@ class Session:
         result = await self.house.engine.infer(self.separator, pcm, state, deadline, self.promise.lane)
         self.compute.add(result.computed)
         self.queue.add(result.queued)
+        if self.turns and (event := self.turns.hear(result.state, self.heard)):
+            await self.send(event)
         return result.stems, result.state
 
     async def _tell_chunk(self, chunk: Chunk) -> None:
-        self.fader, stems = self.fader.apply(chunk.stems)
-        out = replace(chunk, stems=mix.fit(stems, self.channels))
-        await self.send(await aside(out.stems.size, lambda: wire.pack(out, self.start.format)))
+        tracks = self.turns.tracks(chunk.stems) if self.turns else chunk.stems
+        self.fader, stems = self.fader.apply(tracks)
+        if len(stems):
+            out = replace(chunk, stems=mix.fit(stems, self.channels))
+            await self.send(await aside(out.stems.size, lambda: wire.pack(out, self.start.format)))
         first = self.arrivals.of(chunk.start)
         self.told = chunk.start + chunk.stems.shape[-1]
         newest, now = self.arrivals.told(self.told), time.monotonic()

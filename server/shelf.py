@@ -45,17 +45,14 @@ class Shelf:
         self._fetched: dict[str, tuple[int, int]] = {}
 
     @asynccontextmanager
-    async def borrow(self, name: str, outputs: Sequence[str] | None = None) -> AsyncIterator[Loaded]:
+    async def borrow(self, entry: Entry, outputs: Sequence[str] | None = None) -> AsyncIterator[Loaded]:
         """As `get`; the model stays in memory while this is open."""
-        key = self._key(name, outputs)
+        key = _key(entry, outputs)
         self._users[key] += 1  # also while it loads
         try:
-            yield await self.get(name, outputs)
+            yield await self.get(entry, outputs)
         finally:
             self._users[key] -= 1
-
-    def _key(self, name: str, outputs: Sequence[str] | None) -> Key:
-        return name, tuple(sorted(outputs)) if outputs and self.entry(name).selective else None
 
     def entry(self, name: str) -> Entry:
         """What the registry says of this name. Raises ClientError: `unknown_model`."""
@@ -63,14 +60,14 @@ class Shelf:
             raise ClientError("unknown_model", f"got model {name!r}, this server has {', '.join(self.registry)}")
         return self.registry[name]
 
-    async def get(self, name: str, outputs: Sequence[str] | None = None) -> Loaded:
-        """The model of this name; a `selective` one loaded for just these outputs.
+    async def get(self, entry: Entry, outputs: Sequence[str] | None = None) -> Loaded:
+        """The model of this entry; a `selective` one loaded for just these outputs.
 
         Raises:
-            ClientError: `unknown_model`; `model_unavailable` while or because its weights are not here; `bad_message`
-                for an output that it does not have.
+            ClientError: `model_unavailable` while or because its weights are not here; `bad_message` for an output that it
+                does not have.
         """
-        entry, key = self.entry(name), self._key(name, outputs)
+        key = _key(entry, outputs)
         try:
             if not entry.present(key[1]):
                 self._fetch(entry, key[1])
@@ -85,8 +82,8 @@ class Shelf:
         except ValueError as error:
             raise ClientError("bad_message", str(error)) from error
         except (WeightsError, OSError) as error:
-            log.error("weights do not load", model=name, error=str(error))
-            raise ClientError("model_unavailable", f"the weights of {name} do not load here") from error
+            log.error("weights do not load", model=entry.name, error=str(error))
+            raise ClientError("model_unavailable", f"the weights of {entry.name} do not load here") from error
 
     def _fetch(self, entry: Entry, outputs: tuple[str, ...] | None) -> None:
         """Start getting the weights, or say how far that is. Always raises: nobody's start waits for a download."""
@@ -139,3 +136,7 @@ class Shelf:
     def loaded(self, name: str | None = None) -> list[Loaded]:
         """What is in memory now, under this name or under all."""
         return [model for key, model in self._here().items() if name in (None, key[0])]
+
+
+def _key(entry: Entry, outputs: Sequence[str] | None) -> Key:
+    return entry.name, tuple(sorted(outputs)) if outputs and entry.selective else None

@@ -13,6 +13,7 @@ from typing import Any
 from server.signing import Signer
 from streaming import wire
 from streaming.framing import Framing
+from streaming.identity import Spoken
 from streaming.wire import ClientError
 
 KIND = "resume"
@@ -29,6 +30,7 @@ class Ticket:
     framing: Framing
     seconds: float
     written: float = 0.0
+    spoken: tuple[Spoken, ...] = ()
 
 
 class Tickets:
@@ -42,6 +44,7 @@ class Tickets:
         payload = {
             "session": ticket.session, "owner": ticket.owner, "told": ticket.told, "start": start,
             "framing": astuple(ticket.framing), "seconds": ticket.seconds, "written": (now := time.time()),
+            "spoken": ticket.spoken,
         }  # fmt: skip
         return self._signer.sign(KIND, payload, now, self._life_s)
 
@@ -61,4 +64,5 @@ def _ticket(payload: dict[str, Any]) -> Ticket:
     start = wire.Start(**payload["start"])
     start = replace(start, stems=tuple(start.stems) if start.stems else None)
     framing, rest = Framing(*payload["framing"]), (payload["seconds"], payload["written"])
-    return Ticket(payload["session"], payload["owner"], payload["told"], start, framing, *rest)
+    spoken = tuple((int(who), int(begin), int(end)) for who, begin, end in payload["spoken"])
+    return Ticket(payload["session"], payload["owner"], payload["told"], start, framing, *rest, spoken)

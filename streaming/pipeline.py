@@ -130,12 +130,12 @@ async def resampled_chunks(
     state, shape = None, (0, 0)
     async for chunk in chunks:
         shape = chunk.stems.shape[:2]
-        rows = chunk.stems.reshape(shape[0] * shape[1], -1)
+        rows = chunk.stems.reshape(shape[0] * shape[1], chunk.stems.shape[2])
         state = state or resample.start(ratio, len(rows), chunk.start, told)
         state, out = await aside(rows.size * TAPS, partial(resample.push, ratio, state, rows))
         if out.shape[1]:
-            yield Chunk(told, out.reshape(*shape, -1))
+            yield Chunk(told, out.reshape(*shape, out.shape[1]))
             told += out.shape[1]
     tail = resample.finish(ratio, state) if state else None
     if tail is not None and tail.shape[1]:
-        yield Chunk(told, tail.reshape(*shape, -1))
+        yield Chunk(told, tail.reshape(*shape, tail.shape[1]))

@@ -23,12 +23,14 @@ import numpy as np
 
 from streaming.framing import Array
 from streaming.join import Chunk
+from streaming.turns import MOST, Turn
 
 PROTOCOL = "stems.v1"
 VERSION = 1
 HEADER = struct.Struct("<BBBBIQ")
 FLOAT = 1
 FORMATS: dict[str, np.dtype[Any]] = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}
+MODES = ("separate", "speakers", "diarize")
 RATES = (8_000, 192_000)
 LOUDEST = 1024.0  # of f32le, full scale at 1: what is beyond is not sound, as integers sent for floats are not
 MAX_MESSAGE = 1 << 20  # bytes; 1.3 s of 192 kHz stereo f32
@@ -75,6 +77,8 @@ class Start:
     mono: bool = False
     latency_ms: float | None = None
     live: bool = True
+    mode: str = "separate"
+    speakers: Mapping[str, Any] = field(default_factory=dict)  # of SPEAKERS, those that were given
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,8 @@ class Ready:
     resume_samples: int = 0
     replay_from: int = 0
     protocol: str = PROTOCOL
+    mode: str = "separate"
+    diarizer: str | None = None
 
 
 @dataclass(frozen=True)
@@ -126,6 +132,17 @@ class Stats:
     compute_p95_ms: float
     queue_p95_ms: float
     resume: str | None = None
+
+
+@dataclass(frozen=True)
+class Speakers:
+    """What has changed of who speaks, in samples. `told`: up to where it is known; `active`: the slots of those who speak
+    there; `turns`: those that are new or changed; `dropped`: ids of turns that were told and are none."""
+
+    told: int
+    active: tuple[int, ...]
+    turns: tuple[Turn, ...]
+    dropped: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -147,7 +164,7 @@ class Done:
 
 
 FromClient = Start | Resume | Mark | Gains | End
-FromServer = Ready | Mark | Stats | Draining | Error | Done
+FromServer = Ready | Mark | Stats | Speakers | Draining | Error | Done
 _CLIENT: dict[str, type[FromClient]] = {"start": Start, "resume": Resume, "mark": Mark, "gains": Gains, "end": End}
 
 
@@ -178,11 +195,24 @@ def decode(text: str) -> FromClient:
         )
     values = {name: _FIELDS[name](name, value) for name, value in body.items() if value is not None}
     try:
-        return kind(**values)
+        message = kind(**values)
     except TypeError:
         required = [item.name for item in fields(kind) if item.default is item.default_factory is MISSING]
         missing = [name for name in required if name not in values]
         raise _bad(f"{kind.__name__.lower()} lacks {', '.join(missing)}") from None
+    if isinstance(message, Start):
+        _agree(message)
+    return message
+
+
+def _agree(start: Start) -> None:
+    """Fields that are right one by one and not together."""
+    if start.speakers and start.mode == "separate":
+        raise _bad("got speakers, but mode is separate: start with mode: speakers or diarize")
+    given = {"stems": start.stems is not None, "output: mix": start.output == "mix", "gains": bool(start.gains)}
+    if start.mode == "diarize" and any(given.values()):
+        what = next(name for name, there in given.items() if there)
+        raise _bad(f"got {what}, but mode diarize gives no audio back: leave it out, or use mode: speakers")
 
 
 def _bad(message: str) -> ClientError:
@@ -219,6 +249,15 @@ def _number(name: str, value: Any) -> float:
     return float(value)
 
 
+def _between(low: float, high: float, unit: str = "") -> Callable[[str, Any], float]:
+    def check(name: str, value: Any) -> float:
+        if not low <= (number := _number(name, value)) <= high:
+            raise _bad(f"got {name} {number:g}{unit}, expected {low:g} to {high:g}{unit}")
+        return number
+
+    return check
+
+
 def _names(name: str, value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not 0 < len(value) <= 32 or len(set(map(str, value))) != len(value):
         raise _bad(f"got {name} {str(value)[:40]}, expected a list of 1 to 32 different names")
@@ -237,6 +276,30 @@ def _flag(name: str, value: Any) -> bool:
     return value
 
 
+def _speakers(name: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise _bad(f"got {name} {str(value)[:40]}, expected an object of options")
+    if unknown := set(value) - set(SPEAKERS):
+        raise _bad(f"got unknown option {min(unknown)[:40]!r} in speakers, known are {', '.join(sorted(SPEAKERS))}")
+    given = {key: SPEAKERS[key](f"{name}.{key}", one) for key, one in value.items() if one is not None}
+    if given.get("onset", 1.0) < given.get("offset", 0.0):
+        raise _bad(
+            f"got speakers.offset {given['offset']:g} above speakers.onset {given['onset']:g}, expected not above"
+        )
+    return given
+
+
+SPEAKERS: dict[str, Callable[[str, Any], Any]] = {
+    "max": _whole(1, MOST),
+    "diarizer": _text,
+    "first": _text,
+    "exclude_overlaps": _flag,
+    "min_duration_s": _between(0, 10, " s"),
+    "gap_threshold_s": _between(0, 10, " s"),
+    "buffer_time_s": _between(0, 10, " s"),
+    "onset": _between(0.01, 0.99),
+    "offset": _between(0.01, 0.99),
+}
 _FIELDS: dict[str, Callable[[str, Any], Any]] = {
     "model": _text,
     "rate": _whole(*RATES),
@@ -248,6 +311,8 @@ _FIELDS: dict[str, Callable[[str, Any], Any]] = {
     "mono": _flag,
     "latency_ms": _number,
     "live": _flag,
+    "mode": _one_of(*MODES),
+    "speakers": _speakers,
     "token": partial(_text, most=MAX_TOKEN),
     "received": _whole(0, LAST_SAMPLE),
     "id": _text,

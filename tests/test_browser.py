@@ -363,6 +363,8 @@ def test_the_keyboard_moves_faders_and_gains_follow(page: Any, tmp_path: Path) -
 
 
 def test_a_microphone_becomes_speakers_with_figures(page: Any) -> None:
+    if page.locator("#into").is_visible():  # a track a person: test_browser_speakers.py
+        page.get_by_role("radio", name="Stems").check()
     button(page, "Microphone").click()
     until(page, "s.phase === 'playing' && s.stems.length >= 2 && s.player?.phase === 'playing'")
     assert page.get_by_role("group", name="Speaker 1").is_visible()

@@ -89,7 +89,7 @@ async def test_weights_without_a_version_are_measured_each_time(engine: Engine, 
 async def test_many_who_ask_at_once_load_once(engine: Engine) -> None:
     loads: list[str] = []
     here = shelf(engine, 0, loads, a=1)
-    models = await asyncio.gather(*(here.get("a") for _ in range(10)))
+    models = await asyncio.gather(*(here.get(here.entry("a")) for _ in range(10)))
     assert loads == ["a"]
     assert len({id(model.separator) for model in models}) == 1
 
@@ -97,15 +97,15 @@ async def test_many_who_ask_at_once_load_once(engine: Engine) -> None:
 async def test_the_least_recently_used_goes_first_and_what_is_in_use_stays(engine: Engine) -> None:
     loads: list[str] = []
     here = shelf(engine, 100, loads, a=40, b=40, c=40, d=90)
-    async with here.borrow("a"):
-        await here.get("b")
-        await here.get("a")
-        await here.get("c")  # b goes: a was used since, and is in use
+    async with here.borrow(here.entry("a")):
+        await here.get(here.entry("b"))
+        await here.get(here.entry("a"))
+        await here.get(here.entry("c"))  # b goes: a was used since, and is in use
         assert sorted(model.name for model in here.loaded()) == ["a", "c"]
         with pytest.raises(ClientError, match="d takes") as refused:
-            await here.get("d")
+            await here.get(here.entry("d"))
         assert (refused.value.code, refused.value.retry_after_ms) == ("capacity", 5000)
         assert [model.name for model in here.loaded()] == ["a"]
-    await here.get("d")
+    await here.get(here.entry("d"))
     assert [model.name for model in here.loaded()] == ["d"]
     assert loads == ["a", "b", "c", "d", "d"]

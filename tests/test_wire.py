@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 from streaming import wire
 from streaming.join import Chunk
+from streaming.turns import Turn
 
 GOLDEN: dict[str, Any] = json.loads(Path(__file__).with_name("golden_wire.json").read_text())
 KINDS = {
     "ready": wire.Ready, "mark": wire.Mark, "stats": wire.Stats, "draining": wire.Draining, "error": wire.Error,
-    "done": wire.Done,
+    "done": wire.Done, "speakers": wire.Speakers,
 }  # fmt: skip
 START = {"type": "start", "model": "music", "rate": 44100, "channels": 2, "format": "s16le"}
 
@@ -38,6 +39,8 @@ def test_golden_client_messages(vector: dict[str, Any]) -> None:
 @pytest.mark.parametrize("vector", GOLDEN["server"], ids=lambda vector: vector["type"])
 def test_golden_server_messages(vector: dict[str, Any]) -> None:
     fields = {key: tuple(value) if isinstance(value, list) else value for key, value in vector.items() if key != "type"}
+    if vector["type"] == "speakers":
+        fields["turns"] = tuple(Turn(**turn) for turn in vector["turns"])
     assert json.loads(wire.encode(KINDS[vector["type"]](**fields))) == vector
 
 
@@ -58,6 +61,34 @@ def test_golden_server_messages(vector: dict[str, Any]) -> None:
         ({"type": "begin"}, "got message type 'begin', expected one of start, resume, mark, gains, end"),
         ({"mono": 1}, "expected true or false"),
         ({"output": "karaoke"}, "expected one of stems, mix"),
+        ({"mode": "tracks"}, "got mode 'tracks', expected one of separate, speakers, diarize"),
+        ({"speakers": {"max": 2}}, "got speakers, but mode is separate: start with mode: speakers or diarize"),
+        ({"mode": "diarize", "output": "mix"}, "got output: mix, but mode diarize gives no audio back"),
+        ({"mode": "diarize", "gains": {"speaker_1": 1}}, "got gains, but mode diarize gives no audio back"),
+        ({"mode": "diarize", "stems": ["speaker_1"]}, "got stems, but mode diarize gives no audio back"),
+        ({"mode": "speakers", "speakers": 4}, "got speakers 4, expected an object of options"),
+        ({"mode": "speakers", "speakers": {"min": 1}}, "got unknown option 'min' in speakers, known are buffer_time_s"),
+        ({"mode": "speakers", "speakers": {"max": 9}}, "got speakers.max 9, expected a whole number from 1 to 8"),
+        ({"mode": "speakers", "speakers": {"max": 2.0}}, "got speakers.max 2.0"),
+        ({"mode": "speakers", "speakers": {"diarizer": ""}}, "got speakers.diarizer '', expected a text"),
+        ({"mode": "speakers", "speakers": {"exclude_overlaps": 1}}, "got speakers.exclude_overlaps 1, expected true"),
+        (
+            {"mode": "speakers", "speakers": {"min_duration_s": -1}},
+            "got speakers.min_duration_s -1 s, expected 0 to 10 s",
+        ),
+        (
+            {"mode": "speakers", "speakers": {"buffer_time_s": 11}},
+            "got speakers.buffer_time_s 11 s, expected 0 to 10 s",
+        ),
+        (
+            {"mode": "speakers", "speakers": {"gap_threshold_s": "1"}},
+            "got speakers.gap_threshold_s 1, expected a number",
+        ),
+        ({"mode": "speakers", "speakers": {"onset": 1}}, "got speakers.onset 1, expected 0.01 to 0.99"),
+        (
+            {"mode": "speakers", "speakers": {"onset": 0.4, "offset": 0.5}},
+            "got speakers.offset 0.5 above speakers.onset 0.4, expected not above",
+        ),
     ],
 )
 def test_a_bad_start_is_told_what_was_got_and_what_expected(change: dict[str, Any], said: str) -> None:
@@ -65,6 +96,12 @@ def test_a_bad_start_is_told_what_was_got_and_what_expected(change: dict[str, An
         wire.decode(json.dumps({**START, **change}))
     assert said in error.value.message
     assert error.value.code == "bad_message"
+
+
+def test_options_that_are_null_are_not_given() -> None:
+    start = wire.decode(json.dumps({**START, "mode": "speakers", "speakers": {"max": None, "onset": 0.6}}))
+    assert isinstance(start, wire.Start)
+    assert (start.mode, start.speakers) == ("speakers", {"onset": 0.6})
 
 
 @given(st.text())
@@ -80,9 +117,24 @@ LEAVES = st.none() | st.booleans() | st.floats() | st.integers() | st.text()
 
 @given(st.recursive(LEAVES, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
 def test_any_json_in_any_field_is_a_message_or_a_client_error(value: Any) -> None:
-    for name in ("type", "model", "rate", "channels", "format", "stems", "output", "gains", "mono", "latency_ms", "id"):
+    names = (
+        "type",
+        "model",
+        "rate",
+        "channels",
+        "format",
+        "stems",
+        "output",
+        "gains",
+        "mono",
+        "latency_ms",
+        "id",
+        "mode",
+    )
+    changes = [*({name: value} for name in names), {"mode": "speakers", "speakers": value}]
+    for change in [*changes, *({"mode": "diarize", "speakers": {name: value}} for name in wire.SPEAKERS)]:
         try:
-            wire.decode(json.dumps({**START, name: value}))
+            wire.decode(json.dumps({**START, **change}))
         except wire.ClientError as error:
             assert error.code == "bad_message"
 

@@ -12,7 +12,7 @@ from models import registry, toys
 from models.separator import Separator
 from streaming.framing import Array
 
-MADE = ("made-convtasnet", "made-demucs")
+MADE = ("made-convtasnet", "made-demucs", "made-resepformer", "made-sepformer", "made-totatonet")
 
 
 def names() -> list[str]:
@@ -34,6 +34,14 @@ def load(name: str) -> Separator:
         from checkpoints_demucs import tiny_repo
 
         return registry.from_path(name, tiny_repo(_folder() / "demucs")).load(None)
+    if name in ("made-sepformer", "made-resepformer"):
+        from checkpoints_sepformer import tiny_folder
+
+        return registry.from_path(name, tiny_folder(_folder() / name, light="re" in name)).load(None)
+    if name == "made-totatonet":
+        from checkpoints_pyannote import tiny_totatonet
+
+        return registry.from_path(name, tiny_totatonet(_folder() / "totatonet")).load(None)
     return registry.from_path(name, registry.EMBEDDED / name).load(None)
 
 

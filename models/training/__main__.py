@@ -34,7 +34,7 @@ def music(chosen: argparse.Namespace) -> Task:
     trained, held = music_bank(chosen.data, chosen.cache)
     config = replace(MUSIC, blocks=chosen.blocks or MUSIC.blocks)
     check = MusicMixer(held, 4.0, coherent=0.5)
-    mixer = MusicMixer(trained, chosen.seconds, augment=Augment() if chosen.augment else None)
+    mixer = MusicMixer(trained, chosen.seconds, chosen.coherent, augment=Augment() if chosen.augment else None)
     return Separation(config, mixer, check, batches=chosen.checks or 8)
 
 
@@ -51,7 +51,9 @@ def diarize(chosen: argparse.Namespace) -> Task:
     from models.training.diarize import Diarize
 
     voices = chosen.cache / "voices.npz"
-    return Diarize(speech_bank(chosen.data, chosen.cache), voices if voices.is_file() else None)
+    return Diarize(
+        speech_bank(chosen.data, chosen.cache), voices if voices.is_file() else None, seconds=chosen.short or None
+    )
 
 
 @dataclass(frozen=True)
@@ -89,10 +91,12 @@ def options(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=0, help="processes that draw batches ahead; 0: in the loop")
     parser.add_argument("--batch", type=int, help="segments a step")
     parser.add_argument("--seconds", type=float, default=3.0, help="length of a segment of speech or music")
+    parser.add_argument("--short", type=float, default=0, help="of diarize: seconds of all sequences, to begin with")
     parser.add_argument("--rate", type=float, help="peak learning rate")
     parser.add_argument("--ordered", type=float, default=0, help="minutes of fixed output order, for speech")
     augment = argparse.BooleanOptionalAction
     parser.add_argument("--augment", action=augment, default=True, help="of music, what a studio does to it")
+    parser.add_argument("--coherent", type=float, default=0.3, help="of music: share of segments from one place of one song")
     parser.add_argument("--blocks", type=int, help="of the band-split RNN; with --from, more than the export has")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--steps", type=int, help="stop after this many in all, if the minutes last longer")

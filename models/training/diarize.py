@@ -76,7 +76,7 @@ class Network(nn.Module):
         self.model = Nemotron3DiarizationForAudioFrameClassification(configuration(size))
         spread_out(self.model, size.layers)
         self.voice = nn.Linear(size.hidden, WIDTH)
-        self.listen = size.layers * 2 // 3
+        self.listen = size.layers // 2
         self.register_buffer("bands", mel_bands(128, 512), persistent=False)
         self.register_buffer("window", torch.hann_window(400, periodic=False), persistent=False)
 
@@ -137,12 +137,16 @@ def spread_out(network: nn.Module, layers: int) -> None:
 def compressed(rng: np.random.Generator, active: Flags, size: Size) -> NDArray[np.int64]:
     """Which of the frames `[P, 4]` (share of speech in 80 ms) a stream would have kept, -1 for silence, `[cache]`.
 
-    The rule is the model's own; the probabilities are those of a good model with some doubt.
+    The rule is the model's own; the probabilities are those of a model that may be good or bad: a stream of a doubtful one
+    keeps other frames than that of a sure one, and has to do with them.
     """
     if len(active) <= size.cache:
         return np.arange(len(active))
-    doubt = rng.uniform(0.6, 1.0, active.shape) * np.where(rng.random(active.shape) < 0.05, rng.random(active.shape), 1)
-    probs = torch.from_numpy((active * doubt + (1 - active) * 0.3 * rng.random(active.shape) ** 3).astype(np.float32))
+    doubt = rng.uniform(0, 0.8)
+    yes = 1 - doubt * rng.random(active.shape)
+    yes *= np.where(rng.random(active.shape) < 0.05 + 0.2 * doubt, rng.random(active.shape), 1)
+    no = (0.2 + doubt) * rng.random(active.shape) ** 3
+    probs = torch.from_numpy((active * yes + (1 - active) * no).astype(np.float32))
     kept, _ = compress(torch.arange(len(active))[:, None], probs, size.cache, torch.tensor([-1]), Policy())
     return np.asarray(kept[:, 0].numpy())
 
@@ -177,12 +181,16 @@ class Diarize:
 
     Args:
         voices: `voices.npz` of the cache: names and embeddings of the training speakers, or None to do without a teacher.
+        seconds: length of all sequences, of one or two people, to begin with: what tells voices apart is learned fastest from
+            many short ones, with all of the teacher's weight; None: the lengths that a stream hears.
     """
 
     name = "diarize"
 
-    def __init__(self, bank: SpeechBank, voices: Path | None, size: Size | None = None) -> None:
-        self.size = size or Size()
+    def __init__(
+        self, bank: SpeechBank, voices: Path | None, size: Size | None = None, seconds: float | None = None
+    ) -> None:
+        self.size, self.seconds = size or Size(), seconds
         self.mixer = MeetingMixer(bank, bank.train)
         self.teacher = np.zeros((0, WIDTH), np.float32)
         if voices is not None:
@@ -212,6 +220,8 @@ class Diarize:
 
     def batch(self, rng: np.random.Generator, size: int) -> tuple[NDArray[Any], ...]:
         """Short beginnings of meetings, long ones, and the ends of long ones after compression; as many seconds in each batch."""
+        if self.seconds is not None:
+            return self.short(rng, max(1, round(size * 24 / self.seconds)), round(self.seconds / 0.08))
         fifo, cache, kind = self.size.fifo, self.size.cache, rng.random()
         past, recent = 0, int(rng.integers(fifo // 3, fifo))
         if kind > 0.7:
@@ -234,9 +244,20 @@ class Diarize:
             chosen[row] = np.concatenate((kept, np.arange(past, past + recent)))
         return np.stack([m.pcm for m in meetings]), active, teacher, chosen
 
-    def meeting(self, rng: np.random.Generator, seconds: float) -> Meeting:
+    def short(self, rng: np.random.Generator, size: int, frames: int) -> tuple[NDArray[Any], ...]:
+        """As `batch`, of whole sequences of so many frames of 80 ms."""
+        meetings = [self.meeting(rng, frames * 0.08, (0.4, 0.6)) for _ in range(size)]
+        active = np.zeros((size, frames * STACK, SLOTS), np.float32)
+        teacher = np.zeros((size, SLOTS, WIDTH), np.float32)
+        for row, meeting in enumerate(meetings):
+            active[row, :, : meeting.active.shape[1]] = meeting.active
+            if len(self.teacher):
+                teacher[row, : len(meeting.people)] = self.teacher[list(meeting.people)]
+        return np.stack([m.pcm for m in meetings]), active, teacher, np.tile(np.arange(frames), (size, 1))
+
+    def meeting(self, rng: np.random.Generator, seconds: float, shares: tuple[float, ...] = SPEAKING) -> Meeting:
         while True:
-            found = self.mixer.one(rng, round(seconds, 2), 1 + int(rng.choice(4, p=SPEAKING)))
+            found = self.mixer.one(rng, round(seconds, 2), 1 + int(rng.choice(len(shares), p=shares)))
             if found.people:
                 return found
 
@@ -257,7 +278,8 @@ class Diarize:
             alone = ((share > 0.5).sum(-1) == 1) & (share.sum(-1) < 1.2)
             meant = teacher.gather(1, share.argmax(-1)[..., None].expand(-1, -1, WIDTH))
             near = nn.functional.cosine_similarity(voices, meant, dim=-1)
-            total = total + 0.3 * ((1 - near) * alone).sum() / alone.sum().clamp(min=1)
+            weight = 0.3 if self.seconds is None else 1.0
+            total = total + weight * ((1 - near) * alone).sum() / alone.sum().clamp(min=1)
         return total
 
     def validate(self, network: nn.Module, device: str) -> dict[str, float]:

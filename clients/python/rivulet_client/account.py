@@ -4,27 +4,32 @@ from __future__ import annotations
 
 from rivulet_client.codec import Done, Draining, Error, Mark, Ready, Stats, Stems, decode, unpack
 from rivulet_client.errors import ProtocolError
+from rivulet_client.joint import Joint
 from rivulet_client.journal import Journal
+from rivulet_client.turns import Speakers
 
-Event = Stems | Mark | Stats | Draining | Error | Done
+Event = Stems | Speakers | Mark | Stats | Draining | Error | Done
 
 
 class Account:
-    """Of one session, however many connections it takes. `received`: samples whose stems have come over the wire."""
+    """Of one session, however many connections it takes.
+
+    `received`: samples whose stems have come over the wire, or, in a session without stems, that the server has dealt with.
+    """
 
     def __init__(self, ready: Ready, journal: Journal) -> None:
         self.ready, self.received, self.token = ready, 0, ready.resume
-        self._journal = journal
+        self._journal, self._joint = journal, Joint()
 
-    def take(self, data: str | bytes) -> Event | None:
-        """A message as an event; None for a type that this client does not know.
+    def take(self, data: str | bytes) -> list[Event]:
+        """A message as events; none for a type that this client does not know.
 
         Raises:
             ProtocolError: a gap in the timeline, a wrong count, bytes that are no message.
         """
-        event = self._told(data) if isinstance(data, str) else self._stems(data)
+        events: list[Event] = self._told(data) if isinstance(data, str) else [self._stems(data)]
         self._journal.forget(self.received - self.ready.resume_samples if self.token else self._journal.sent)
-        return event
+        return events
 
     def resumed(self, ready: Ready) -> None:
         """The session goes on with this `ready`.
@@ -39,8 +44,9 @@ class Account:
             least = max(0, self.received - self.ready.resume_samples)
             raise ProtocolError(f"got a replay from sample {ready.replay_from}, expected {least} to {self.received}")
         self.ready, self.token = ready, ready.resume
+        self._joint.broken()
 
-    def _told(self, text: str) -> Event | None:
+    def _told(self, text: str) -> list[Event]:
         message = decode(text)
         if isinstance(message, Ready):
             raise ProtocolError("got a second ready")
@@ -48,9 +54,16 @@ class Account:
             self.token = message.resume
         if isinstance(message, Mark):
             self._journal.came_back(message.id)
+        if isinstance(message, Stats | Done) and not self.ready.stems:
+            told = message.told if isinstance(message, Stats) else message.samples
+            self.received = min(max(self.received, told), self._journal.up)
+        if isinstance(message, Speakers):
+            message = self._joint.take(message)
         if isinstance(message, Done):
             self._close(message.samples)
-        return message
+            last = self._joint.end()
+            return [message] if last is None else [last, message]
+        return [] if message is None else [message]
 
     def _close(self, samples: int) -> None:
         sent, ended = self._journal.sent, self._journal.ended

@@ -17,7 +17,9 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from rivulet_client import turns
 from rivulet_client.errors import ProtocolError
+from rivulet_client.turns import Mode, SpeakerOptions, Speakers
 
 Array = NDArray[np.float32]
 Format = Literal["s16le", "f32le"]
@@ -44,6 +46,8 @@ class Start:
     mono: bool | None = None
     latency_ms: float | None = None
     live: bool | None = None
+    mode: Mode | None = None
+    speakers: SpeakerOptions | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,7 @@ class Ready:
 
     `resume`: a token to go on with after a lost connection; None from a server that cannot. `resume_samples`: how many
     samples before the first that has not come back may have to go up again then. `replay_from`: from which one on they do.
+    `diarizer`: what tells who speaks, where that was asked for.
     """
 
     session: str
@@ -74,6 +79,8 @@ class Ready:
     resume_samples: int = 0
     replay_from: int = 0
     protocol: str = PROTOCOL
+    mode: str = "separate"
+    diarizer: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +147,7 @@ class Header(NamedTuple):
     start: int
 
 
-Message = Ready | Mark | Stats | Draining | Error | Done
+Message = Ready | Mark | Stats | Speakers | Draining | Error | Done
 _KINDS: dict[str, type[Message]] = {
     "ready": Ready, "mark": Mark, "stats": Stats, "draining": Draining, "error": Error, "done": Done,
 }  # fmt: skip
@@ -170,6 +177,8 @@ def decode(text: str) -> Message | None:
     if not isinstance(body, dict) or not isinstance(body.get("type"), str):
         raise ProtocolError(f"got {text[:80]!r}, expected an object with a type")
     kind = _KINDS.get(body["type"])
+    if body["type"] == "speakers":
+        return turns.read(body)
     if kind is None:
         return None
     known = {item.name: str(item.type) for item in fields(kind)}

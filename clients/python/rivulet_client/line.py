@@ -109,14 +109,14 @@ class Line:
     async def _read(self, socket: ClientConnection) -> None:
         while not self._done:
             try:
-                event = self.account.take(await socket.recv())
+                events = self.account.take(await socket.recv())
             except ConnectionClosed as closed:
                 raise _end(closed) from None
-            if isinstance(event, Error) and event.fatal:
-                raise await _fatal(event, socket)
-            if event is not None:
+            for event in events:
+                if isinstance(event, Error) and event.fatal:
+                    raise await _fatal(event, socket)
                 await self._hand(event)
-            self._done = isinstance(event, Done)
+                self._done = isinstance(event, Done)
 
     async def _hand(self, event: Event) -> None:
         """To the iterator, and no more than it takes; what a lost connection had brought is bounded already."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rivulet_client.peer_turns import Turns
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
@@ -54,11 +55,14 @@ class Session:
         self.droppable = len(peer.starts) + len(peer.resumes) <= peer.behaviour.drops
         self.floats = start["format"] == "f32le"
         self.mix = start.get("output") == "mix"
+        self.mode = start.get("mode", "separate")
         self.stems = ["mix"] if self.mix else start.get("stems") or list(self.behaviour.stems)
+        self.stems = [] if self.mode == "diarize" else self.stems
         self.gains: dict[str, float] = {**dict.fromkeys(self.behaviour.stems, 1.0), **start.get("gains", {})}
         self.channels = 1 if start.get("mono") else start["channels"]
         self.told, self.heard = told, max(0, told - self.behaviour.memory)
         self.replay, self.out, self.jump, self.messages, self.cut = self.heard, 0, 0, 0, cut
+        self.turns = Turns(self.behaviour.turns, self.behaviour.shortest, self.heard)
         self.before = peer.audio.setdefault(name, bytearray())  # what earlier connections of this session brought
         self.audio = np.zeros((start["channels"], 0), np.float32)  # from `told` on
         self.marks: deque[tuple[int, str]] = deque()
@@ -79,6 +83,7 @@ class Session:
             "model": self.start["model"],
             "stems": self.stems,
             "format": self.start["format"],
+            "mode": self.mode,
         }
         again = {**self.token(), "resume_samples": self.behaviour.memory, "replay_from": self.replay}
         await self.count()
@@ -128,6 +133,7 @@ class Session:
                 self.gains.update(body["gains"])
             else:
                 await self.tell(1)
+                await self.who(self.turns.end(self.told))
                 await self.say({"type": "done", "samples": self.heard + self.behaviour.miscount})
                 return
 
@@ -152,11 +158,17 @@ class Session:
             at += audio.shape[1]
             if self.behaviour.slow_s:
                 await asyncio.sleep(self.behaviour.slow_s)
-            await self.put(self.stem_bytes(audio))
+            await self.who(self.turns.until(self.told + audio.shape[1]))
+            if self.stems:
+                await self.put(self.stem_bytes(audio))
             self.told += audio.shape[1]
             self.jump = self.behaviour.gap
             await self.between(self.told - audio.shape[1])
         self.audio = self.audio[:, at:]
+
+    async def who(self, event: dict[str, Any] | None) -> None:
+        if event is not None and self.mode != "separate":
+            await self.say(event)
 
     async def between(self, before: int) -> None:
         await self.come_by()

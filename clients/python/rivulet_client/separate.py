@@ -6,21 +6,31 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 from rivulet_client.codec import Array, Error, Stems, planar
 from rivulet_client.errors import ConnectionLost, RivuletError
+from rivulet_client.joint import Joint
 from rivulet_client.stream import Options, Stream, Wanted, connect
 from rivulet_client.tape import Tape
+from rivulet_client.timeline import Timeline
+from rivulet_client.turns import Speakers
 
 Chunks = Iterable[NDArray[Any]] | AsyncIterable[NDArray[Any]]
 log = logging.getLogger("rivulet_client")
 
 
 async def separate(
-    url: str, chunks: Chunks, *, reconnect: bool = False, ahead: float = 5.0, **options: Unpack[Options]
+    url: str,
+    chunks: Chunks,
+    *,
+    reconnect: bool = False,
+    ahead: float = 5.0,
+    timeline: Timeline | None = None,
+    **options: Unpack[Options],
 ) -> AsyncGenerator[Stems, None]:
     """Sends `chunks` and yields their stems, contiguous from sample 0, exactly as many samples as went in.
 
@@ -32,6 +42,8 @@ async def separate(
             timeline stays whole; the model begins without its past, so the joint may be heard, and interchangeable
             sources (speakers) may come back in another order. Given up when a session brings nothing.
         ahead: s of audio, beyond the latency, that may be out and not back: the bound of everything that is buffered.
+        timeline: with `mode` `speakers` or `diarize`: takes who speaks when, as it comes; ahead of the stems. In `diarize`
+            there are no stems to be yielded, and the iteration ends when all is told.
         options: those of `connect`. Non-fatal errors of the server are logged.
 
     To stop early, close the iterator: `async with contextlib.aclosing(separate(...)) as stems`.
@@ -41,7 +53,7 @@ async def separate(
         Exception: whatever `chunks` raised.
     """
     rate, channels = options.get("rate", 44_100), options.get("channels", 2)
-    tape = Tape(room=round(ahead * rate))
+    tape, witness = Tape(room=round(ahead * rate)), _Witness(timeline)
     recorder = asyncio.create_task(_record(chunks, tape, channels, max(1, rate // 10)))
     try:
         while True:
@@ -49,7 +61,7 @@ async def separate(
             try:
                 async with connect(url, **options) as stream:
                     tape.room = stream.ready.latency_samples + round(ahead * rate)
-                    async with aclosing(_session(stream, tape, base)) as session:
+                    async with aclosing(_session(stream, tape, base, witness)) as session:
                         async for stems in session:
                             yield stems
                 return
@@ -59,6 +71,7 @@ async def separate(
                 if not reconnect or tape.told == base:
                     raise ConnectionLost(lost.reason, base + lost.sent, base + lost.received) from None
                 log.warning("%s; beginning again at sample %d", lost.message, tape.told)
+                witness.joint.broken()
     finally:
         await _stop(recorder)
 
@@ -86,13 +99,29 @@ def separate_array_sync(url: str, pcm: NDArray[Any], rate: int, **options: Unpac
     return asyncio.run(separate_array(url, pcm, rate, **options))
 
 
-async def _session(stream: Stream, tape: Tape, base: int) -> AsyncGenerator[Stems, None]:
+class _Witness:
+    """Puts who speaks on the timeline of the whole, over the sessions that it takes."""
+
+    def __init__(self, timeline: Timeline | None) -> None:
+        self.timeline, self.joint = timeline, Joint()
+
+    def take(self, event: Speakers, base: int) -> None:
+        turns = [replace(turn, start=base + turn.start, end=base + turn.end) for turn in event.turns]
+        joined = self.joint.take(replace(event, told=base + event.told, turns=tuple(turns)))
+        if self.timeline is not None and joined is not None:
+            self.timeline.take(joined)
+
+
+async def _session(stream: Stream, tape: Tape, base: int, witness: _Witness) -> AsyncGenerator[Stems, None]:
     """The stems of one session, whose sample 0 is sample `base` of the whole."""
     sender = asyncio.create_task(_send(stream, tape, base))
     try:
         async for event in stream:
-            if isinstance(event, Stems):
+            if isinstance(event, Speakers):
+                witness.take(event, base)
+            if isinstance(event, Stems) or not stream.ready.stems:
                 await tape.forget(base + stream.received)
+            if isinstance(event, Stems):
                 yield Stems(base + event.start, event.stems, event.frames)
             elif isinstance(event, Error):
                 log.warning("%s: %s", event.code, event.message)

@@ -9,12 +9,13 @@ from typing import Any, Literal, TypedDict
 
 from numpy.typing import NDArray
 from rivulet_client.account import Event
-from rivulet_client.codec import FORMATS, MAX_MESSAGE, Array, Format, Ready, Start, Stems, pack, planar
+from rivulet_client.codec import FORMATS, MAX_MESSAGE, Array, Done, Format, Ready, Start, Stats, Stems, pack, planar
 from rivulet_client.credentials import Token
 from rivulet_client.handshake import attempt, open_session
 from rivulet_client.journal import Journal
 from rivulet_client.line import Line
 from rivulet_client.redial import Redial
+from rivulet_client.turns import Mode, SpeakerOptions, Speakers
 
 
 class Wanted(TypedDict, total=False):
@@ -28,6 +29,8 @@ class Wanted(TypedDict, total=False):
     mono: bool | None
     latency_ms: float | None
     live: bool
+    mode: Mode | None
+    speakers: SpeakerOptions | None
     token: Token | None
     timeout: float
     retries: int
@@ -56,6 +59,8 @@ async def connect(
     mono: bool | None = None,
     latency_ms: float | None = None,
     live: bool = True,
+    mode: Mode | None = None,
+    speakers: SpeakerOptions | None = None,
     token: Token | None = None,
     timeout: float = 10.0,  # noqa: ASYNC109 (asyncio.timeout around the block would bound the session too)
     retries: int = 3,
@@ -75,6 +80,9 @@ async def connect(
         latency_ms: the most latency that is wanted; refused with the smallest possible one.
         live: whether the audio comes by the clock. False for a file: as fast as the server has time to spare, with no
             promise. A live session is not read while it is more than 10 s (the server's setting) ahead of the clock.
+        mode: `speakers` for one output a person, whoever speaks when, and `Speakers` events beside it; `diarize` for the
+            events alone. Only models that say so in `/v1/models` have these.
+        speakers: with these modes, what is asked of them. Options that are left out are the server's.
         token: sent as `Authorization: Bearer`; a function (also `async`) is called for a fresh one at every connection.
         timeout: s, for the opening and for the wait for `ready`, each. A server that has to load a model may need more.
         retries: further tries of the opening, with growing pauses, and not before the server's `retry_after_ms`, when
@@ -86,7 +94,9 @@ async def connect(
         Unreachable, Refused, ProtocolError: see `rivulet_client.errors`.
     """
     names = None if stems is None else tuple(stems)
-    start = Start(model, rate, channels, format, names, output, gains, mono, latency_ms, None if live else False)
+    start = Start(
+        model, rate, channels, format, names, output, gains, mono, latency_ms, None if live else False, mode, speakers
+    )
     socket, ready = await open_session(url, start, token=token, patience=timeout, retries=retries, tls=tls)
     redial = Redial(lambda resume: attempt(url, resume, token, timeout, tls), resume_s)
     stream = Stream(Line(socket, ready, redial), ready, channels, format)
@@ -108,7 +118,8 @@ class Stream:
 
     Attributes:
         ready: what the server promised.
-        sent, received: samples of the timeline that went up, and whose stems have been read.
+        sent, received: samples of the timeline that went up, and whose stems have been read; without stems, up to which
+            events have been read.
     """
 
     def __init__(self, line: Line, ready: Ready, channels: int, format: Format) -> None:
@@ -172,6 +183,9 @@ class Stream:
             raise StopAsyncIteration
         if isinstance(event, Stems):
             self.received += event.frames
+        elif not self.ready.stems and isinstance(event, Stats | Speakers | Done):
+            told = event.samples if isinstance(event, Done) else event.told
+            self.received = min(max(self.received, told), self.sent)
         return event
 
     def _journal(self) -> Journal:

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any
 
 from rivulet_client.peer_session import Cut, Session, fail, read_token
+from rivulet_client.peer_turns import Script
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
@@ -46,6 +47,8 @@ class Behaviour:
         gap: samples that `start` jumps after the first message.
         miscount: what is added to the samples of `done`.
         complain: whether a non-fatal error comes before the first stems.
+        turns: who speaks in the modes `speakers` and `diarize`: `(speaker, first sample, the one after the last)` each.
+        shortest: samples of the shortest turn that is one; a shorter one is told and then dropped.
     """
 
     stems: tuple[str, ...] = ("vocals", "drums", "bass", "other")
@@ -68,6 +71,8 @@ class Behaviour:
     gap: int = 0
     miscount: int = 0
     complain: bool = False
+    turns: Script = ()
+    shortest: int = 0
 
 
 class Peer:

@@ -2,7 +2,8 @@
 
     python clients/web/dev/peer.py [PORT]      # then `npm run dev`, or open http://127.0.0.1:PORT for the built page
 
-`music` splits by pitch into four bands that sum to the input; `speech` into a low and a high voice. It cuts time into hops
+`music` splits by pitch into four bands that sum to the input; `speech` into a low and a high voice, or, in the mode
+`speakers`, into the people of a script (talk.py). It cuts time into hops
 like a real one and holds each back by LATENCY, so that the page's buffers and figures have something to do.
 """
 
@@ -18,9 +19,10 @@ import uvicorn
 from fastapi import FastAPI, Request, WebSocket, WebSocketDisconnect
 from fastapi.staticfiles import StaticFiles
 from scipy.signal import butter, sosfilt
+from talk import PEOPLE, Talk
 
 DIST = Path(__file__).parent.parent / "dist"
-HOP_MS, LATENCY_MS = 20, 60
+HOP_MS, LATENCY_MS, SPEAKERS_MS = 20, 60, 400
 MODELS = {
     "music": {"sources": ["vocals", "drums", "bass", "other"], "channels": 2, "default_for": ["file"]},
     "speech": {"sources": ["speaker_1", "speaker_2"], "channels": 1, "default_for": ["microphone"]},
@@ -43,7 +45,11 @@ async def isolate(request: Request, proceed):
 @app.get("/v1/models")
 def models() -> list[dict[str, object]]:
     more = {"rate": 48000, "licence": "none", "present": True, "latency_ms": {"min": LATENCY_MS, "default": LATENCY_MS}}
-    return [{"name": name, **model, **more, "interchangeable": name == "speech"} for name, model in MODELS.items()]
+    modes = {"music": ["separate"], "speech": ["separate", "speakers"]}
+    return [
+        {"name": name, **model, **more, "interchangeable": name == "speech", "modes": modes[name]}
+        for name, model in MODELS.items()
+    ]
 
 
 class Bands:
@@ -90,22 +96,28 @@ async def serve(socket: WebSocket) -> None:
         await socket.send_text(json.dumps(error))
         return await socket.close(4404)
     channels = min(start["channels"], int(str(MODELS[model]["channels"])))
-    latency = rate * LATENCY_MS // 1000
+    talk = Talk(rate) if start.get("mode") == "speakers" else None
+    latency_ms = SPEAKERS_MS if talk else LATENCY_MS
+    latency = rate * latency_ms // 1000
     ready = {
         "type": "ready",
         "protocol": "stems.v1",
         "session": "dev",
         "model": model,
-        "stems": MODELS[model]["sources"],
+        "stems": [f"speaker_{n + 1}" for n in range(PEOPLE)] if talk else MODELS[model]["sources"],
+        **({"mode": "speakers", "diarizer": "script"} if talk else {}),
     }
     ready |= {"rate": rate, "channels": channels, "format": start["format"], "latency_samples": latency}
-    await socket.send_text(json.dumps(ready | {"latency_ms": LATENCY_MS + 5.0}))
+    await socket.send_text(json.dumps(ready | {"latency_ms": latency_ms + 5.0}))
     bands, hop, told = Bands(model, rate, channels), rate * HOP_MS // 1000, 0
     held = np.zeros((channels, 0))
 
     async def tell(frames: int) -> None:
         nonlocal held, told
-        await socket.send_bytes(pack(bands(held[:, :frames]), told, wide))
+        if talk and (event := talk.event(told + held.shape[1])):
+            await socket.send_text(json.dumps(event))
+        pcm = held[:, :frames]
+        await socket.send_bytes(pack(talk.tracks(pcm, told) if talk else bands(pcm), told, wide))
         held, told = held[:, frames:], told + frames
 
     while True:

@@ -5,11 +5,12 @@ import { type Fader, freshFader, gains } from "./faders";
 import { FileSource, type Song, decodeSong } from "./file";
 import { Key } from "./key";
 import { MicrophoneSource } from "./microphone";
-import { type Model, type Purpose, pick } from "./models";
+import { type Choice, type Into, type Model, type Purpose, choose } from "./models";
 import { Run } from "./run";
-import type { Chunk } from "./codec";
+import type { Chunk, Mode } from "./codec";
 import { connector } from "./socket";
 import type { Source } from "./source";
+import { Timeline } from "./turns";
 
 export const RATE = 48000; // asked of the context and so of the session: one clock from microphone to ear
 
@@ -20,6 +21,7 @@ export class App {
   purpose: Purpose = "file";
   models: Model[] = [];
   chosen: string | null = null; // a model by name; null: whatever suits the source
+  into: Into = "suits";
   song: Song | null = null;
   run: Run | null = null;
   origin = 0; // of the run's timeline, in samples of the song
@@ -28,9 +30,14 @@ export class App {
   failure: Failure | null = null;
   notice = "";
   stems: readonly string[] = [];
+  mode: Mode = "separate"; // of the stems
+  used = { model: "", diarizer: "" }; // by the last run
+  timeline = new Timeline(RATE); // of the last run
+  readonly names = new Map<number, string>(); // of speakers, as somebody typed them
   onchange: () => void = () => {}; // anything but the playhead and the levels
   onreport: () => void = () => {}; // the playhead and the levels, 30 times a second
   onstems: (chunk: Chunk) => void = () => {};
+  onspeakers: () => void = () => {}; // somebody began to speak, went on or ended
   private context: AudioContext | null = null;
   private readonly faders = new Map<string, Fader>();
   private turn = 0; // a newer command makes older ones that still wait for something give up
@@ -59,6 +66,17 @@ export class App {
   setFader(stem: string, change: Partial<Fader>): void {
     Object.assign(this.fader(stem), change);
     this.applyGains();
+  }
+
+  nameOf(speaker: number): string {
+    return this.names.get(speaker) ?? `Speaker ${speaker + 1}`;
+  }
+
+  /** An empty name gives the speaker's number back. */
+  setName(speaker: number, name: string): void {
+    if (name.trim()) this.names.set(speaker, name.trim());
+    else this.names.delete(speaker);
+    this.onchange();
   }
 
   setListening(listening: boolean): void {
@@ -122,11 +140,11 @@ export class App {
     this.origin = 0;
     try {
       const context = await this.wake();
-      const model = pick(this.among(), "microphone");
+      const { choice } = this;
       const gone = (): void => this.stop();
-      const source = await MicrophoneSource.open(context, model?.channels === 2 ? 2 : 1, gone);
+      const source = await MicrophoneSource.open(context, choice.model?.channels === 2 ? 2 : 1, gone);
       if (turn !== this.turn) return source.close();
-      this.begin(context, source, model);
+      this.begin(context, source, choice);
     } catch (error) {
       if (turn === this.turn) this.fail(asFailure(error));
     }
@@ -139,14 +157,15 @@ export class App {
     this.origin = at;
     try {
       const context = await this.wake();
-      if (turn === this.turn) this.begin(context, new FileSource(song, at), pick(this.among(), "file"));
+      if (turn === this.turn) this.begin(context, new FileSource(song, at), this.choice);
     } catch (error) {
       if (turn === this.turn) this.fail(asFailure(error));
     }
   }
 
-  private among(): Model[] {
-    return this.chosen ? this.models.filter((model) => model.name === this.chosen) : this.models;
+  /** What is used for the source of now. */
+  get choice(): Choice {
+    return choose(this.models, this.purpose, this.into, this.chosen);
   }
 
   private async wake(): Promise<AudioContext> {
@@ -156,14 +175,17 @@ export class App {
     return this.context;
   }
 
-  private begin(context: AudioContext, source: Source, model: Model | undefined): void {
+  private begin(context: AudioContext, source: Source, { model, mode }: Choice): void {
     const url = new URL("/v1/stream", location.href);
     url.protocol = url.protocol.replace("http", "ws");
     this.enter("connecting");
     const connect = connector(url.href, () => this.key.token());
-    this.run = new Run(context, this.output!, source, connect, model?.name ?? "music", {
+    const wanted = { model: model?.name ?? "music", ...(mode === "separate" ? {} : { mode }) };
+    this.run = new Run(context, this.output!, source, connect, wanted, {
       ready: (ready) => {
         this.stems = ready.stems;
+        this.mode = ready.mode ?? mode;
+        this.used = { model: ready.model, diarizer: ready.diarizer ?? "" };
         this.notice = "";
         this.applyGains();
         if (this.phase === "connecting") this.enter("playing");
@@ -173,6 +195,7 @@ export class App {
         if (report.phase === "ended" && this.phase === "playing") this.enter("ended");
       },
       stems: (chunk) => this.onstems(chunk),
+      speakers: () => this.onspeakers(),
       stats: () => {},
       notice: (text) => {
         this.notice = text;
@@ -184,6 +207,8 @@ export class App {
         if (this.phase !== "paused" || failure.code !== "timeout") this.fail(failure);
       },
     });
+    this.timeline = this.run.timeline;
+    this.timeline.origin = this.origin;
   }
 
   private applyGains(): void {

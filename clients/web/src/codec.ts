@@ -1,12 +1,28 @@
 // The messages of `stems.v1` to text and bytes, and back. docs/protocol.md is the law; tests/golden_wire.json holds this
 // codec, the server's and the Python client's to the same bytes.
 
+import type { Told } from "./turns";
+
 export const PROTOCOL = "stems.v1";
 export const HEADER_BYTES = 16;
 const FLOAT = 1;
 
 export type Format = "s16le" | "f32le";
 export type Gains = Readonly<Record<string, number>>;
+
+/** `separate`: the model's own outputs. `speakers`: a track a person, and who speaks when. `diarize`: the latter alone. */
+export type Mode = "separate" | "speakers" | "diarize";
+
+export interface SpeakerOptions {
+  max?: number;
+  diarizer?: string;
+  exclude_overlaps?: boolean;
+  min_duration_s?: number;
+  gap_threshold_s?: number;
+  buffer_time_s?: number;
+  onset?: number;
+  offset?: number;
+}
 
 export interface Start {
   type: "start";
@@ -20,6 +36,8 @@ export interface Start {
   mono?: boolean;
   latency_ms?: number;
   live?: boolean;
+  mode?: Mode;
+  speakers?: SpeakerOptions;
 }
 
 /** In place of `start`: go on with a session whose connection was lost. */
@@ -45,6 +63,12 @@ export interface Ready {
   resume?: string; // these three: none from a server that cannot resume
   resume_samples?: number;
   replay_from?: number;
+  mode?: Mode; // none from a server that has but one
+  diarizer?: string; // what tells who speaks
+}
+
+export interface Speakers extends Told {
+  type: "speakers";
 }
 
 export interface Stats {
@@ -61,6 +85,7 @@ export interface Stats {
 export type FromServer =
   | Ready
   | Stats
+  | Speakers
   | { type: "mark"; id: string; sample: number }
   | { type: "draining"; deadline_ms: number }
   | { type: "error"; code: string; message: string; fatal: boolean; retry_after_ms?: number }
@@ -88,13 +113,18 @@ const FIELDS: Record<FromServer["type"], Fields> = {
     heard: "number", told: "number", lag_ms: "number", compute_p50_ms: "number", compute_p95_ms: "number",
     queue_p95_ms: "number",
   },
+  speakers: { told: "number", active: "object", turns: "object", dropped: "object" },
   mark: { id: "string", sample: "number" },
   draining: { deadline_ms: "number" },
   error: { code: "string", message: "string", fatal: "boolean" },
   done: { samples: "number" },
 };
 
-const OPTIONAL: Fields = { resume: "string", resume_samples: "number", replay_from: "number", retry_after_ms: "number" };
+const OPTIONAL: Fields = {
+  resume: "string", resume_samples: "number", replay_from: "number", retry_after_ms: "number", mode: "string", diarizer: "string",
+};
+
+const TURN: Fields = { id: "number", speaker: "number", start: "number", end: "number", final: "boolean" };
 
 /** A server's text; null for a type from the future, which the protocol lets a client ignore. */
 export function decode(text: string): FromServer | null {
@@ -105,7 +135,18 @@ export function decode(text: string): FromServer | null {
   const got = body as Record<string, unknown>;
   for (const [name, kind] of Object.entries(fields)) check(String(body.type), name, got[name], kind);
   for (const [name, kind] of Object.entries(OPTIONAL)) if (got[name] != null) check(String(body.type), name, got[name], kind);
+  if (body.type === "speakers") checkTurns(got);
   return body as FromServer;
+}
+
+function checkTurns(got: Record<string, unknown>): void {
+  for (const name of ["active", "dropped", "turns"]) {
+    if (!Array.isArray(got[name])) throw new Error(`got an object for ${name} of speakers, expected a list`);
+  }
+  for (const one of [...(got.active as unknown[]), ...(got.dropped as unknown[])]) check("speakers", "a number", one, "number");
+  for (const turn of got.turns as Record<string, unknown>[]) {
+    for (const [name, kind] of Object.entries(TURN)) check("a turn", name, turn?.[name], kind);
+  }
 }
 
 function check(type: string, name: string, value: unknown, kind: string): void {

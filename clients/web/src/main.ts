@@ -4,7 +4,8 @@ import { App, RATE } from "./app";
 import { debug } from "./debug";
 import { asFailure } from "./errors";
 import { gains } from "./faders";
-import { type Model, fetchModels, pick } from "./models";
+import { type Into, type Model, fetchModels, speaks } from "./models";
+import { Conversation } from "./ui/conversation";
 import { figures, showFigures } from "./ui/figures";
 import { reconnecting, status } from "./ui/status";
 import { type Strip, strip } from "./ui/strip";
@@ -20,20 +21,34 @@ const at = <T extends HTMLElement>(id: string): T => document.getElementById(id)
 const [play, stop, listen, microphone] = ["play", "stop", "listen", "microphone"].map(at<HTMLButtonElement>);
 const [file, seek] = ["file", "seek"].map(at<HTMLInputElement>);
 const model = at<HTMLSelectElement>("model");
+const into = [...document.querySelectorAll<HTMLInputElement>("#into input")];
 
 const app = new App();
+const conversation = new Conversation(app, at("people"));
+let told = app.timeline;
 window.rivulet = debug(app);
 let strips: Strip[] = [];
 let stripped: readonly string[] = [];
 let seeking = false;
 
-function showStrips(): void {
-  if (app.stems.join() !== stripped.join()) {
-    stripped = app.stems;
+function showStems(): void {
+  const people = app.mode === "speakers";
+  at("stems-card").hidden = app.stems.length === 0;
+  at("stems-title").textContent = app.stems.some((stem) => stem.startsWith("speaker")) ? "Speakers" : "Stems";
+  at("people").hidden = !people;
+  if (told !== app.timeline) {
+    told = app.timeline;
+    conversation.clear();
+  }
+  if (people) conversation.show();
+  showStrips(people ? [] : app.stems);
+}
+
+function showStrips(stems: readonly string[]): void {
+  if (stems.join() !== stripped.join()) {
+    stripped = stems;
     strips = stripped.map((stem, i) => strip(stem, i, (change) => app.setFader(stem, change)));
     at("strips").replaceChildren(...strips.map((one) => one.element));
-    at("stems-card").hidden = strips.length === 0;
-    at("stems-title").textContent = stripped.some((stem) => stem.startsWith("speaker")) ? "Speakers" : "Stems";
   }
   const faders = stripped.map((stem) => app.fader(stem));
   const loud = gains(faders, app.listening);
@@ -57,7 +72,7 @@ function show(): void {
   stop.disabled = (app.phase === "idle" && app.position === 0) || app.phase === "decoding";
   listen.ariaPressed = String(app.listening);
   microphone.ariaPressed = String(live && app.phase !== "idle" && app.phase !== "failed");
-  at("song-name").textContent = app.song?.name ?? "Choose a song";
+  at("song-name").textContent = app.song?.name ?? (app.models.some(speaks) ? "Choose a song or a conversation" : "Choose a song");
   seek.disabled = !app.song || live;
   seek.hidden = live;
   seek.max = String(app.song?.planes[0].length ?? 1);
@@ -66,18 +81,18 @@ function show(): void {
   at("away").hidden = !app.away;
   at("away").textContent = app.away ? reconnecting(app) : "";
   error.textContent = app.failure ? `${app.failure.message} ${app.failure.advice}` : "";
-  showStrips();
+  showStems();
   showPlayhead();
   showModelNote();
   showFigures(at("figures"), figures(app));
 }
 
 function showModelNote(): void {
-  const choice = app.models.find((one) => one.name === app.chosen) ?? pick(app.models, app.purpose);
+  const { model: choice, mode } = app.choice;
   const latency = choice?.latency_ms ? `about ${ms(choice.latency_ms.default)} late` : "";
   const absent = choice && !choice.present ? "the server has to fetch its weights first" : "";
-  const licence = choice && app.chosen ? `licence ${choice.licence}` : "";
-  const parts = choice ? [app.chosen ? "" : `now ${choice.name}`, latency, absent, licence].filter(Boolean) : [];
+  const licence = choice && app.chosen === choice.name ? `licence ${choice.licence}` : "";
+  const parts = choice ? [app.chosen === choice.name ? "" : `now ${choice.name}`, mode === "speakers" ? "a track a person" : latency, absent, licence].filter(Boolean) : [];
   at("model-note").textContent = parts.join("; ");
 }
 
@@ -89,13 +104,18 @@ function offer(models: Model[]): void {
     model.append(new Option(`${one.name}: ${sources}${one.present ? "" : " (to be fetched)"}`, one.name));
   }
   model.disabled = false;
+  at("into").hidden = !models.some(speaks);
 }
 
 let drawn = 0;
 app.onchange = show;
+app.onspeakers = () => {
+  conversation.show();
+};
 app.onreport = () => {
   const peaks = app.run?.report?.peaks;
   if (peaks) strips.forEach((one, i) => one.level(peaks[i], app.run?.report?.phase === "playing"));
+  if (app.mode === "speakers") conversation.move();
   showPlayhead();
   drawn += 1;
   if (drawn % 8 === 0) showFigures(at("figures"), figures(app)); // four times a second: a figure must be readable
@@ -105,6 +125,12 @@ play.addEventListener("click", () => (play.textContent === "Pause" ? app.pause()
 stop.addEventListener("click", () => app.stop());
 listen.addEventListener("click", () => app.setListening(!app.listening));
 microphone.addEventListener("click", () => void app.microphone());
+for (const one of into) {
+  one.addEventListener("change", () => {
+    app.into = one.value as Into;
+    app.stop();
+  });
+}
 model.addEventListener("change", () => {
   app.chosen = model.value || null;
   app.stop();

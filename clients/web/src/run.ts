@@ -1,7 +1,7 @@
 // One run: a source, a session and a player, from `start` to the last sample. Everything is pulled: a report of the audio
 // thread, or stems that came, make the next blocks go out. A paused playhead reports no progress, so nothing more is sent.
 
-import type { Chunk, Ready, Stats } from "./codec";
+import type { Chunk, Ready, Start, Stats } from "./codec";
 import { Failure, asFailure } from "./errors";
 import { Lag } from "./lag";
 import { Latency } from "./latency";
@@ -10,13 +10,17 @@ import type { Report } from "./player-messages";
 import { Session } from "./session";
 import type { Connect } from "./socket";
 import type { Source } from "./source";
+import { type Told, Timeline } from "./turns";
 
 export const AHEAD = 8; // seconds of a file's stems kept ahead of the playhead: rides out a stalled network
+
+export type Wanted = Pick<Start, "model" | "mode" | "speakers">;
 
 export interface RunEvents {
   ready(ready: Ready): void;
   report(report: Report): void;
   stems(chunk: Chunk): void;
+  speakers(timeline: Timeline): void;
   stats(stats: Stats): void;
   notice(text: string): void;
   away(away: boolean): void; // the connection is lost, or made again
@@ -32,6 +36,8 @@ export class Run {
   stats: Stats | null = null;
   drained = false; // all stems are here
   failed = false; // no more will come
+  readonly timeline: Timeline; // who speaks when, in the mode that tells it
+  toTurn: number | null = null; // live: seconds from the capture of a sample to knowing who spoke it, lately
   toEar: number | null = null; // live: seconds from capture to ear with the output device's delay, when last something played
   private early: Chunk[] = []; // stems that came while the worklet was loading
   private paused = false;
@@ -44,16 +50,18 @@ export class Run {
     private readonly output: AudioNode,
     readonly source: Source,
     connect: Connect,
-    model: string,
+    wanted: Wanted,
     private readonly on: RunEvents,
   ) {
+    this.timeline = new Timeline(context.sampleRate);
     this.lag = new Lag(context.sampleRate);
     this.latency = new Latency(source.live ? 1 / context.sampleRate : 0);
     source.onblock = () => this.pump();
     const { channels } = source;
-    this.session = new Session(connect, { type: "start", model, rate: context.sampleRate, channels, format: "s16le" }, {
+    this.session = new Session(connect, { type: "start", ...wanted, rate: context.sampleRate, channels, format: "s16le" }, {
       ready: (ready) => void this.begin(ready),
       stems: (chunk) => this.take(chunk),
+      speakers: (told) => this.learn(told),
       stats: (stats) => on.stats((this.stats = stats)),
       notice: (text) => on.notice(text),
       away: () => on.away(true),
@@ -136,6 +144,13 @@ export class Run {
     if (this.player) this.player.write(chunk);
     else this.early.push(chunk);
     this.pump();
+  }
+
+  private learn(told: Told): void {
+    this.timeline.take(told);
+    const born = this.source.live ? this.latency.timeOf(told.told - 1) : null;
+    if (born !== null) this.toTurn = this.now - born;
+    this.on.speakers(this.timeline);
   }
 
   private progress(report: Report): void {

@@ -4,13 +4,16 @@
 
 import { type Chunk, type FromServer, type Ready, type Start, type Stats, decode, encode, pack, unpack } from "./codec";
 import { Failure, asFailure, fromClose, fromServer } from "./errors";
+import { Joint } from "./joint";
 import { Patience } from "./patience";
 import { Sent } from "./sent";
 import type { Connect, Socket } from "./socket";
+import type { Told } from "./turns";
 
 export interface Handlers {
   ready(ready: Ready): void; // once
   stems(chunk: Chunk): void;
+  speakers(told: Told): void; // ids stay the same over connections that break
   stats(stats: Stats): void;
   notice(text: string): void;
   away(): void; // the connection is lost, another one is looked for
@@ -26,7 +29,7 @@ const LATER = new Set(["capacity", "too_many", "draining"]); // refusals that pa
 const PASSING = new Set([...LATER, "internal", "lost", "unreachable"]); // ends of a connection that a session survives
 
 export class Session {
-  told = 0; // samples: every stem is here before this index
+  told = 0; // samples: every stem is here before this index; without stems, all is told before it
   ready: Ready | null = null;
   away = false;
   resumes = 0;
@@ -34,6 +37,7 @@ export class Session {
   private token: string | undefined;
   private over = false;
   private readonly said = new Sent();
+  private readonly joint = new Joint();
   private openings = 0;
   private timer: ReturnType<typeof setTimeout> | undefined;
 
@@ -130,9 +134,17 @@ export class Session {
       throw new Error(`got ${chunk.stems} x ${chunk.channels} planes, ready said ${ready.stems.length} x ${ready.channels}`);
     }
     if (chunk.start !== this.told) throw new Error(`got stems from sample ${chunk.start}, expected ${this.told}`);
-    this.told += chunk.frames;
-    this.said.forget(this.token === undefined ? this.sent : this.told - (ready.resume_samples ?? 0));
+    this.advance(this.told + chunk.frames);
     if (chunk.frames > 0) this.on.stems(chunk);
+  }
+
+  private advance(told: number): void {
+    this.told = told;
+    this.said.forget(this.token === undefined ? this.sent : told - (this.ready?.resume_samples ?? 0));
+  }
+
+  private who(told: Told | null): void {
+    if (told !== null) this.on.speakers(told);
   }
 
   private takeText(text: string): void {
@@ -141,10 +153,14 @@ export class Session {
     if (message.type === "ready") this.begin(message);
     else if (message.type === "stats") {
       this.token = message.resume ?? this.token;
+      if (this.ready?.stems.length === 0) this.advance(Math.min(Math.max(this.told, message.told), this.sent));
       this.on.stats(message);
-    } else if (message.type === "mark") this.said.came(message.id, message.sample);
+    } else if (message.type === "speakers") this.who(this.joint.take(message));
+    else if (message.type === "mark") this.said.came(message.id, message.sample);
     else if (message.type === "done") {
       this.close();
+      if (this.ready?.stems.length === 0) this.told = message.samples;
+      this.who(this.joint.end());
       this.on.done(message.samples);
     } else if (message.type === "error") this.complaint(message);
   }
@@ -160,6 +176,7 @@ export class Session {
     const from = ready.replay_from ?? 0;
     if (from > this.told) throw new Error(`got a replay from sample ${from}, expected at most ${this.told}`);
     this.away = false;
+    this.joint.broken();
     for (const message of this.said.since(from)) this.say(message);
     this.resumes += 1;
     this.on.back();

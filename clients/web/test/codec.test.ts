@@ -44,7 +44,7 @@ describe("what is wrong", () => {
   ])("refuses %s", (_name, hex, message) => expect(() => unpack(bytes(hex))).toThrow(message));
 
   it("ignores a type from the future and refuses a wrong field", () => {
-    expect(decode('{"type": "speakers"}')).toBeNull();
+    expect(decode('{"type": "weather"}')).toBeNull();
     expect(decode('{"type": "constructor"}')).toBeNull();
     expect(() => decode('{"type": "done", "samples": "many"}')).toThrow("got string for samples of done, expected number");
     expect(() => decode("[]")).toThrow("without a type");

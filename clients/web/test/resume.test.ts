@@ -274,6 +274,20 @@ describe("a server that is full", () => {
   });
 });
 
+it("goes on with the turns of those who spoke", async () => {
+  const turn = { id: 7, speaker: 0, start: 2, end: 10, final: false };
+  const speakers = (told: number, turns: object[]): void => wire().say({ type: "speakers", told, active: [0], turns, dropped: [] });
+  ready();
+  session.send(plane(0, 20));
+  speakers(10, [turn]);
+  wire().drop();
+  await again();
+  ready({ replay_from: 0 });
+  speakers(8, [{ ...turn, id: 0, end: 8 }]); // by a server that counts from its own beginning
+  speakers(20, [{ ...turn, id: 0, end: 18, final: true }]);
+  expect(on.speakers.mock.calls.map(([event]) => event.turns)).toEqual([[turn], [{ ...turn, end: 18, final: true }]]);
+});
+
 it("looks for no connection after it was closed", async () => {
   ready();
   wire().drop();

@@ -80,7 +80,7 @@ describe("failures are told once, in words, with what to do", () => {
   it("but a harmless one is a notice, and an unknown message nothing", () => {
     wire.say(READY);
     wire.say({ type: "error", code: "not_finite", message: "got NaN", fatal: false });
-    wire.say({ type: "speakers", turns: [] });
+    wire.say({ type: "weather", turns: [] });
     expect(on.notice).toHaveBeenCalledExactlyOnceWith("got NaN");
     expect(on.failed).not.toHaveBeenCalled();
   });

@@ -30,7 +30,7 @@ export class Wire implements Socket {
 export type Watched = { [K in keyof Handlers]: ReturnType<typeof vi.fn> };
 
 export const watched = (): Watched => ({
-  ready: vi.fn(), stems: vi.fn(), stats: vi.fn(), notice: vi.fn(), away: vi.fn(), back: vi.fn(), done: vi.fn(), failed: vi.fn(),
+  ready: vi.fn(), stems: vi.fn(), speakers: vi.fn(), stats: vi.fn(), notice: vi.fn(), away: vi.fn(), back: vi.fn(), done: vi.fn(), failed: vi.fn(),
 });
 
 export const handlers = (on: Watched): Handlers => on as unknown as Handlers;

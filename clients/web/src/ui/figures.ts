@@ -28,6 +28,9 @@ export function figures(app: App): Figure[] {
       note: `${live ? "capture of a sample to its arrival here" : "sending to arrival; a song is sent faster than it plays, so it queues"}${run?.latency.worst == null ? "" : `; worst ${seconds(run.latency.worst)}`}`,
     },
   ];
+  if (live && app.mode === "speakers") {
+    list.push({ name: "Voice to turn", value: seconds(run?.toTurn), note: `capture of a sample to knowing who spoke${ready?.diarizer ? `, by ${ready.diarizer}` : ""}` });
+  }
   if (live) list.push({ name: "Microphone to ear", value: seconds(run?.toEar), note: "with the buffer and the output device" });
   list.push({
     name: "In store",

@@ -29,7 +29,7 @@ export function status(app: App): string {
       return "Stopped.";
     case "idle":
       if (app.models.length === 0) return "Loading…";
-      return app.song ? "Ready. Press Play." : app.purpose === "microphone" ? "Stopped. Press Microphone to start again." : "Choose a song, or press Microphone.";
+      return app.song ? "Ready. Press Play." : app.purpose === "microphone" ? "Stopped. Press Microphone to start again." : "Choose a file, or press Microphone.";
   }
 }
 

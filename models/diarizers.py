@@ -1,0 +1,58 @@
+"""Every diarizer by name: those that ship, and the operator's own. Loaded when first asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+from models.diarizer import Diarizer
+from models.registry import EMBEDDED
+from models.speakers import Encoder
+
+Diarizers = dict[str, Callable[[], Diarizer]]
+
+
+def build(extra: Mapping[str, Path] | None = None) -> Diarizers:
+    """Loaders by name; the first is the default.
+
+    Raises:
+        ValueError: a name that is taken.
+    """
+    found: Diarizers = {"voices": _voices}
+    for config in sorted(EMBEDDED.glob("*/config.json")):
+        found[config.parent.name] = partial(_sortformer, config.parent, config.parent.name)
+    for name, path in (extra or {}).items():
+        if name in found:
+            raise ValueError(f"got diarizer name {name!r} for {path}, which is taken")
+        found[name] = partial(_sortformer, path, name)
+    return found
+
+
+def find(name: str) -> Diarizer:
+    """The diarizer of this name, or of the file, folder or hub name: for a command line, never for a client.
+
+    Raises:
+        FileNotFoundError, ValueError: nothing there, or nothing that is known.
+    """
+    known = build()
+    return known[name]() if name in known else _sortformer(name, Path(name).stem)
+
+
+def encoder() -> Encoder:
+    """What tells voices apart."""
+    from models.voiceprint import load
+
+    return load()
+
+
+def _voices() -> Diarizer:
+    from models.voices_diarizer import load
+
+    return load()
+
+
+def _sortformer(source: str | Path, name: str) -> Diarizer:
+    from models.sortformer import load
+
+    return load(source, name)

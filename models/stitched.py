@@ -1,0 +1,220 @@
+"""A windowed separator of speakers made continuous: its windows stitched so that each output stays the same voice.
+
+A separator like SepFormer has no memory: every window gives its speakers in any order. Here its windows are cut, put in one
+order by `streaming.align` and cross-faded, inside a `Separator` that to all others is like a causal one: it is given a hop,
+carries state, and declares by how much it is late. Its timeline is that of `streaming.cut` and `streaming.join` with the same
+framing: with h samples heard the newest window ends at h, and all before `h - fade - lookahead` is final.
+
+Beside the sound that two windows share, the order may rest on an encoder of voices and on a live diarizer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from models.diarizer import FRAME, Diarizer
+from models.separator import Separator
+from streaming import align, align_cues, resample
+from streaming.framing import Array, Framing
+from streaming.resample import Ratio
+
+RATE = 16000  # of encoders and diarizers
+VOICE = 160 * FRAME  # samples that an encoder hears of a voice
+
+Encoder = Callable[[Sequence[Array]], Array]
+"""Speaker embeddings: `[B, T]` at 16 kHz to `[B, D]` unit vectors, as `models.voiceprint.load().embed`."""
+
+
+@dataclass(frozen=True)
+class State:
+    """A session.
+
+    Attributes:
+        audio: `[C, window]` heard last, zeros before the beginning.
+        heard: samples in all.
+        open: `[S, C, support - hop]`: the weighted sum of what windows have said of samples that are not final.
+        inner: the separator's own state.
+        align: the order, what it rests on, margin and number of swaps.
+        into: conversion to 16 kHz for the diarizer.
+        diarizer: its state; None without one.
+        probs: `[F, N]`: its frames up to the newest told, as many as a window needs; N = 0 without one.
+        told: frames told in all.
+    """
+
+    audio: Array
+    heard: int
+    open: Array
+    inner: Any
+    align: align.State
+    into: resample.ResampleState
+    diarizer: Any
+    probs: Array
+    told: int = 0
+
+
+class Stitched:
+    """See `Separator`.
+
+    Args:
+        separator: mono, windowed, of interchangeable outputs.
+        encoder: of voices; None to leave that cue out.
+        diarizer: None to leave that cue out.
+        framing: of the windows; support > hop, so that neighbours share more than an edge. The model's own if None.
+
+    Raises:
+        ValueError: a separator that this cannot be made of, saying why.
+    """
+
+    def __init__(
+        self,
+        separator: Separator,
+        encoder: Encoder | None = None,
+        diarizer: Diarizer | None = None,
+        framing: Framing | None = None,
+        rules: align_cues.Rules | None = None,
+        profile: str | None = None,
+    ) -> None:
+        spec = separator.spec
+        if not spec.interchangeable or len(spec.sources) < 2 or spec.channels != 1:
+            raise ValueError(f"got {spec.name}, expected a mono separator of two or more interchangeable outputs")
+        self.separator, self.encoder, self.diarizer = separator, encoder, diarizer
+        self.framing, self.rules, self.profile = framing or spec.framing, rules or align_cues.Rules(), profile
+        if self.framing.window <= self.framing.hop or self.framing.delay:
+            raise ValueError(f"got {self.framing!r} for {spec.name}, expected overlapping windows and no delay")
+        if spec.rate % 100:
+            raise ValueError(f"got {spec.name} at {spec.rate} Hz, expected a whole number of samples in 10 ms")
+        self.frame, hop = spec.rate // 100, self.framing.hop
+        self.spec = replace(
+            spec,
+            framing=Framing(hop, hop, delay=self.framing.fade + self.framing.lookahead),
+            windows=(),
+            memory=self.framing.window + self.framing.fade,  # for the sound; who is who is learned anew
+        )
+        weights = self.framing.weights()
+        self._weights = weights / _folded(weights, hop)
+
+    def start(self) -> State:
+        channels, sources = self.spec.channels, len(self.spec.sources)
+        return State(
+            audio=np.zeros((channels, self.framing.window), np.float32),
+            heard=0,
+            open=np.zeros((sources, channels, self.framing.fade), np.float32),
+            inner=self.separator.start(),
+            align=align.State(),
+            into=resample.start(Ratio(self.spec.rate, RATE), 1),
+            diarizer=self.diarizer.start(self.profile) if self.diarizer else None,
+            probs=np.zeros((0, self.diarizer.spec.speakers if self.diarizer else 0), np.float32),
+        )
+
+    def run(self, pcm: Array, states: Sequence[State]) -> tuple[Array, list[State]]:
+        """See `Separator.run`; `[B, C, hop*k]` to `[B, S, C, hop*k]`.
+
+        Raises:
+            ValueError: a shape that is not B rows of whole hops (the caller's mistake).
+        """
+        hop = self.framing.hop
+        if (
+            pcm.ndim != 3
+            or pcm.shape[:2] != (len(states), self.spec.channels)
+            or pcm.shape[2] % hop
+            or not pcm.shape[2]
+        ):
+            raise ValueError(f"got pcm {pcm.shape}, expected [{len(states)}, {self.spec.channels}, multiple of {hop}]")
+        told, current = [], list(states)
+        for at in range(0, pcm.shape[2], hop):
+            stems, current = self._step(pcm[:, :, at : at + hop], current)
+            told.append(stems)
+        return np.concatenate(told, -1), current
+
+    def _step(self, pcm: Array, states: Sequence[State]) -> tuple[Array, list[State]]:
+        """One window of each session."""
+        audio = np.stack(
+            [np.concatenate((s.audio, row), 1)[:, row.shape[1] :] for s, row in zip(states, pcm, strict=True)]
+        )
+        stems, inner = self.separator.run(audio, [state.inner for state in states])
+        states = self._who_speaks(pcm[:, 0], states)
+        states = [
+            replace(s, audio=a, inner=i, heard=s.heard + pcm.shape[2])
+            for s, a, i in zip(states, audio, inner, strict=True)
+        ]
+        tracks, aligned = self._ordered(stems[:, :, 0], states)
+        out, after = [], []
+        for state, order, row in zip(states, aligned, tracks, strict=True):
+            told, rest = self._faded(state.open, row[:, None])
+            out.append(told)
+            after.append(replace(state, open=rest, align=order))
+        return np.stack(out), after
+
+    def _faded(self, waiting: Array, stems: Array) -> tuple[Array, Array]:
+        """What is final now, `[S, C, hop]`, and the sum of what is not."""
+        framing = self.framing
+        total = stems[..., framing.context : framing.context + framing.support] * self._weights
+        total[..., : framing.fade] += waiting
+        return total[..., : framing.hop], total[..., framing.hop :].copy()
+
+    def _ordered(self, stems: Array, states: Sequence[State]) -> tuple[list[Array], list[align.State]]:
+        """`B` windows `[S, W]` in the order of the tracks, and what is known after them."""
+        heard = [align.hear(self.rules, s.align, row, self.frame) for s, row in zip(states, stems, strict=True)]
+        embedded = self._embedded([window for _, window in heard])
+        tracks, after = [], []
+        for state, (known, window), rows in zip(states, heard, embedded, strict=True):
+            window = replace(window, embeddings=rows, probs=self._probs(state))
+            known, ordered = align.align(self.rules, known, window, self.framing.hop)
+            tracks.append(ordered)
+            after.append(known)
+        return tracks, after
+
+    def _embedded(self, windows: Sequence[align_cues.Heard]) -> list[Array | None]:
+        """Embeddings `[S, D]` of each window; of all sessions in one call."""
+        if self.encoder is None:
+            return [None] * len(windows)
+        places = [(n, s) for n, w in enumerate(windows) for s, a in enumerate(w.alone) if a.sum() >= self.rules.embed]
+        if not places:
+            return [None] * len(windows)
+        rows = self.encoder([voice(windows[n].sources[s], windows[n].alone[s], self.frame) for n, s in places])
+        out = np.zeros((len(windows), len(self.spec.sources), rows.shape[1]), np.float32)
+        for (n, s), row in zip(places, rows, strict=True):
+            out[n, s] = row
+        return list(out)
+
+    def _who_speaks(self, pcm: Array, states: Sequence[State]) -> list[State]:
+        """The diarizer hears `[B, hop]`."""
+        if self.diarizer is None:
+            return list(states)
+        ratio = Ratio(self.spec.rate, RATE)
+        converted = [resample.push(ratio, state.into, row[None]) for state, row in zip(states, pcm, strict=True)]
+        sound = [np.ascontiguousarray(row[0], np.float32) for _, row in converted]
+        told, after = self.diarizer.run(sound, [state.diarizer for state in states])
+        keep = self.framing.window // self.frame + 2
+        return [
+            replace(s, into=into, diarizer=d, probs=np.concatenate((s.probs, p))[-keep:], told=s.told + len(p))
+            for s, (into, _), d, p in zip(states, converted, after, told, strict=True)
+        ]
+
+    def _probs(self, state: State) -> Array | None:
+        """The diarizer's frames from the beginning of the newest window on, `[F, N]`."""
+        if self.diarizer is None:
+            return None
+        first = round((state.heard - self.framing.window) / self.frame)
+        have = state.told - len(state.probs)
+        before = np.zeros((max(0, min(have, state.told) - first), state.probs.shape[1]), np.float32)
+        return np.concatenate((before, state.probs[max(0, first - have) :]))
+
+
+def voice(source: Array, alone: align_cues.Flags, frame: int) -> Array:
+    """The last that was said alone, over and over until it is long enough for an encoder: `[T]` to `[VOICE]` at 16 kHz."""
+    said = source[: len(alone) * frame].reshape(-1, frame)[alone].reshape(1, -1)
+    ratio = Ratio(frame * 100, RATE)
+    state, out = resample.push(ratio, resample.start(ratio, 1), said)
+    out = np.concatenate((out, resample.finish(ratio, state)), 1)[0, -VOICE:]
+    return np.asarray(np.tile(out, -(-VOICE // max(1, len(out))))[:VOICE], np.float32)
+
+
+def _folded(weights: Array, hop: int) -> Array:
+    """The sum of the weights of all windows at each place of a support: it repeats with the hop."""
+    padded = np.pad(weights, (0, -len(weights) % hop)).reshape(-1, hop).sum(0)
+    return np.asarray(np.tile(padded, -(-len(weights) // hop))[: len(weights)], np.float32)

@@ -1,0 +1,272 @@
+"""Trains `models/voices_network.py`: who of the known people speaks, from simulated meetings of the training speakers.
+
+`python -m models.training.listen --run runs/listen [--meetings 240] [--minutes 30] [--from FOLDER]`
+
+First the published networks hear the meetings, once (`--heard`, half a second of one core a second of meeting); then the small
+network learns from random two seconds of them. The people that it is asked about are made as a stream finds them: centroids of
+one to some thirty windows in which somebody spoke alone, some of them with a window of somebody else mixed in; now and then
+one who speaks is unknown, so that the answer is "none of these".
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.random import Generator
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from models import silero, voices_file
+from models.training.data import speech_bank
+from models.training.loop import Plan, Run, train
+from models.training.meetings import Meeting, MeetingMixer
+from models.voiceprint import LENGTH, REACH, WIDTH, Encoder, Mel, levelled
+from models.voices_network import FIRST, LAST, SEGMENT, STACK, STEPS, Listener, normal
+
+HOP = 40  # frames between windows
+AHEAD = SEGMENT + HOP  # frames of silence before a meeting's first, and after its last
+PEOPLE = 4
+SHARES = (0.07, 0.33, 0.33, 0.27)  # of meetings with one to four
+VIEWED = (160, 120, 80)
+NEARBY = 5  # windows on either side of a segment that its people are not made of
+NOTES = {"licence": "Apache-2.0", "source": "models/training/listen.py"}
+binary = nn.functional.binary_cross_entropy_with_logits
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What the published networks heard of a meeting, with silence around it.
+
+    Attributes:
+        active: `[F, P]`, with `AHEAD` frames before and after.
+        logs: `[F, 41]` log power of `Mel`, half precision.
+        speech: `[F]`, Silero's.
+        voices: `[W, 3, 256]` centred unit vectors of the first 160, 120 and 80 frames of window i, which begins 80 frames
+            before frame 40 i of the meeting; zeros where there is none.
+        share: `[W, P]`, of each window.
+        alone: `[W]`: one voice and enough of it.
+    """
+
+    active: NDArray[np.bool_]
+    logs: NDArray[np.float16]
+    speech: NDArray[np.float32]
+    voices: NDArray[np.float32]
+    share: NDArray[np.float32]
+    alone: NDArray[np.bool_]
+
+    def segment(self, window: int) -> slice:
+        """The frames of the two seconds that end with a window."""
+        end = AHEAD + HOP * window + LENGTH // 2
+        return slice(end - SEGMENT, end)
+
+    def views(self, window: int) -> NDArray[np.float32]:
+        """The eight embeddings that `models.voices_diarizer` has of the segment, `[8, 256]`."""
+        at = ((0, 0), (0, 1), (0, 2), (2, 2), (-1, 0), (-1, 1), (-1, 2), (1, 2))
+        return np.stack([self.voices[window + step, kind] for step, kind in at])
+
+
+def heard(meeting: Meeting, vad: silero.Silero, encoder: Encoder) -> dict[str, NDArray[Any]]:
+    """The arrays of a meeting that are worth keeping."""
+    frames = len(meeting.active)
+    with torch.inference_mode():
+        pcm = torch.from_numpy(meeting.pcm)[None]
+        mels = Mel()(nn.functional.pad(pcm, (REACH, REACH)))[0, :frames]
+        speech, _ = vad(nn.functional.pad(pcm, (0, -pcm.shape[1] % silero.STEP)), vad.start())
+        windows = nn.functional.pad(mels, (0, 0, LENGTH // 2, LENGTH + LENGTH // 2)).unfold(0, LENGTH, HOP)
+        voices = encoder.after(levelled(windows.transpose(1, 2)), VIEWED)
+    return {
+        "active": meeting.active,
+        "logs": mels.log().clamp(min=-25).numpy().astype(np.float16),
+        "speech": speech[0].numpy(),
+        "voices": voices.numpy().astype(np.float16),
+    }
+
+
+def recording(told: Mapping[str, NDArray[Any]], centre: NDArray[np.float32]) -> Recording:
+    """A meeting ready to be drawn from."""
+    active = np.pad(told["active"], ((AHEAD, AHEAD), (0, 0)))
+    middles = (np.arange(len(told["active"])) * 160 + 80) // silero.STEP
+    voices = told["voices"].astype(np.float32) - centre
+    voices /= np.maximum(np.linalg.norm(voices, axis=-1, keepdims=True), 1e-6)
+    starts = AHEAD + HOP * np.arange(len(voices)) - LENGTH // 2
+    share = np.stack([active[start : start + LENGTH].mean(0, dtype=np.float32) for start in starts])
+    most = share.max(1)
+    return Recording(
+        active,
+        np.pad(told["logs"], ((AHEAD, AHEAD), (0, 0)), constant_values=-25),
+        np.pad(told["speech"][middles], AHEAD),
+        voices,
+        share,
+        (share.sum(1) - most <= 0.05) & (most > 0.4),
+    )
+
+
+class Asking(nn.Module):
+    """The network in training: all its answers to one batch; some of what it hears is left out."""
+
+    def __init__(self, network: Listener) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(
+        self, logs: Tensor, speech: Tensor, views: Tensor, people: Tensor, counts: Tensor, near: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        given = normal(logs.float(), speech)
+        if self.training:
+            given = given * (torch.rand(len(given), 1, given.shape[2], device=given.device) > 0.1)
+        sounds = self.network.hear(given)
+        whose = self.network.whose(sounds.hidden, views, people, counts, near)
+        return sounds.speech, sounds.pure, whose
+
+
+class Listen:
+    """The task; see `models.training.task.Task`."""
+
+    name = "listen"
+
+    def __init__(self, recordings: list[Recording], checks: list[Recording], centre: NDArray[np.float32]) -> None:
+        self.recordings, self.checks, self.centre = recordings, checks, centre
+
+    def network(self) -> nn.Module:
+        network = Listener()
+        network.centre.copy_(torch.from_numpy(self.centre))
+        return Asking(network)
+
+    def batch(self, rng: Generator, size: int) -> tuple[NDArray[Any], ...]:
+        rows = [self.draw(rng, self.recordings) for _ in range(size)]
+        return tuple(np.stack(part) for part in zip(*rows, strict=True))
+
+    def draw(self, rng: Generator, recordings: list[Recording]) -> tuple[NDArray[Any], ...]:
+        """Two seconds and up to four people: inputs, then who speaks, speech and overlap, one voice, who is known."""
+        one = recordings[rng.integers(len(recordings))]
+        window = int(rng.integers(1, len(one.voices) - 2))
+        frames = one.segment(window)
+        speaking = one.active[frames].reshape(STEPS, STACK, -1).mean(1)[FIRST:LAST] > 0.5
+        people, counts, near = np.zeros((PEOPLE, WIDTH), np.float32), np.zeros(PEOPLE), np.zeros(PEOPLE)
+        meant = np.zeros((LAST - FIRST, PEOPLE), np.float32)
+        for slot, person in enumerate(rng.permutation(np.flatnonzero(rng.random(speaking.shape[1]) < 0.8))):
+            people[slot], counts[slot], near[slot] = met(rng, one, window, int(person))
+            meant[:, slot] = speaking[:, person]
+        count = speaking.sum(1)
+        given = (one.logs[frames], one.speech[frames], one.views(window), people, counts, near)
+        wanted = (meant, np.stack((count > 0, count > 1), 1), one.alone[window], one.share[window].max() > 0.4)
+        return tuple(np.asarray(part, np.float32) for part in (*given, *wanted))
+
+    def loss(self, network: nn.Module, batch: tuple[Tensor, ...], progress: float) -> Tensor:
+        *given, meant, speaking, alone, spoken = batch
+        speech, pure, whose = network(*given)
+        known = (given[4] > 0).float()[:, None].expand_as(meant)
+        who = (binary(whose, meant, reduction="none") * known).sum() / known.sum()
+        one = (binary(pure, alone, reduction="none") * spoken).sum() / spoken.sum()
+        return 2 * who + binary(speech, speaking) + 0.5 * one
+
+    @torch.no_grad()
+    def validate(self, network: nn.Module, device: str) -> dict[str, float]:
+        """Per cent of speech of known people that is wrong, of speech and of overlap, on people never heard."""
+        network.eval()
+        rng = np.random.default_rng(5)
+        rows = [self.draw(rng, self.checks) for _ in range(512)]
+        *given, meant, speaking, alone, spoken = (
+            torch.from_numpy(np.stack(part)).to(device) for part in zip(*rows, strict=True)
+        )
+        speech, pure, whose = network(*given)
+        known = (given[4] > 0)[:, None].expand_as(meant)
+        wrong = ((whose > 0) != (meant > 0.5))[known].sum() / meant.sum()
+        silent = ((speech > 0) != (speaking > 0.5)).sum((0, 1)) / speaking.sum((0, 1))
+        mixed = ((pure > 0) != (alone > 0.5))[spoken > 0.5].float().mean()
+        network.train()
+        names = ("who_error", "speech_error", "overlap_error", "pure_error")
+        return {name: 100 * float(rate) for name, rate in zip(names, (wrong, *silent, mixed), strict=True)}
+
+    def export(self, network: nn.Module, folder: Path, notes: Mapping[str, str]) -> None:
+        assert isinstance(network, Asking)
+        voices_file.save(network.network, "listener", NOTES, folder)
+
+    def restore(self, network: nn.Module, folder: Path) -> None:
+        """See `Restorable`; the centre stays that of the weights."""
+        assert isinstance(network, Asking)
+        network.network.load_state_dict(voices_file.load(Listener(), "listener", folder).state_dict())
+
+
+def met(rng: Generator, one: Recording, window: int, person: int) -> tuple[NDArray[np.float32], int, float]:
+    """A person as known from other parts of a meeting: centroid, number of windows and their mean cosine to it."""
+    near = np.abs(np.arange(len(one.voices)) - window) <= NEARBY
+    own = np.flatnonzero(one.alone & (one.share.argmax(1) == person) & ~near)
+    if not len(own):
+        return np.zeros(WIDTH, np.float32), 0, 0.0
+    count = min(len(own), int(np.ceil(rng.exponential(8))))
+    first = int(rng.integers(len(own) - count + 1))
+    chosen = own[first : first + count] if rng.random() < 0.5 else rng.choice(own, count, replace=False)
+    windows = one.voices[chosen, 0]
+    total = windows.sum(0)
+    if count > 1 and rng.random() < 0.2:
+        total = total + one.voices[rng.integers(len(one.voices)), 0]
+    centroid = total / max(1e-6, float(np.linalg.norm(total)))
+    return centroid, count, float((windows @ centroid).mean())
+
+
+def many(number: int) -> int:
+    """How many people are to be in a meeting."""
+    return 1 + int(np.random.default_rng(number).choice(PEOPLE, p=SHARES))
+
+
+def gathered(
+    folder: Path, mixer: MeetingMixer, seed: int, count: int, people: Callable[[int], int] = many
+) -> list[dict[str, NDArray[Any]]]:
+    """Meetings `(seed, 0)` to `(seed, count - 1)` as heard; those that are not in `folder` yet are heard now."""
+    folder.mkdir(parents=True, exist_ok=True)
+    vad, encoder = silero.load().network, voices_file.load(Encoder(), "encoder")
+    out = []
+    for number in range(count):
+        path = folder / f"{seed}-{number}.npz"
+        if not path.is_file():
+            meeting = mixer.one(np.random.default_rng((seed, number)), 48, people(number))
+            if not meeting.people:
+                continue
+            np.savez(path, allow_pickle=False, **heard(meeting, vad, encoder))
+        with np.load(path) as file:
+            out.append(dict(file))
+    return out
+
+
+def middle(told: list[dict[str, NDArray[Any]]]) -> NDArray[np.float32]:
+    """The mean of embeddings of one voice: what all voices have in common."""
+    kept = [one["voices"][recording(one, np.zeros(WIDTH, np.float32)).alone, 0].astype(np.float64) for one in told]
+    return np.asarray(np.concatenate(kept).mean(0), np.float32)
+
+
+def main(words: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m models.training.listen", description=__doc__)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--cache", type=Path, default=Path("runs/cache"))
+    parser.add_argument("--heard", type=Path, default=Path("runs/heard"))
+    parser.add_argument("--run", type=Path, required=True, help="folder of checkpoints and logs")
+    parser.add_argument("--from", dest="origin", type=Path, help="folder of exported weights to begin with")
+    parser.add_argument("--export", type=Path, help="default: RUN/export")
+    parser.add_argument("--meetings", type=int, default=240)
+    parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--rate", type=float, default=2e-3)
+    chosen = parser.parse_args(words)
+    torch.set_num_threads(1)
+    bank = speech_bank(chosen.data, chosen.cache)
+    told = gathered(chosen.heard, MeetingMixer(bank, bank.train), 23, chosen.meetings)
+    checks = gathered(chosen.heard, MeetingMixer(bank, bank.validation, speeds=(1.0,)), 7, 9, lambda n: 2 + n % 3)
+    centre = middle(told)
+    if chosen.origin:
+        centre = voices_file.load(Listener(), "listener", chosen.origin).centre.numpy()
+    task = Listen([recording(one, centre) for one in told], [recording(one, centre) for one in checks], centre)
+    run = Run(task, Plan(chosen.minutes, chosen.batch, chosen.rate), chosen.run)
+    if chosen.origin:
+        run.begin_with(chosen.origin)
+    train(run, chosen.export or chosen.run / "export")
+
+
+if __name__ == "__main__":
+    main()

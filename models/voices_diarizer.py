@@ -1,0 +1,332 @@
+"""A live diarizer for any number of people, from a published voice activity network, a published speaker encoder, and a small
+network of ours between them. Needs no download.
+
+Every 0.4 s it hears the last two seconds. Silero says where there is speech, the encoder whose voice some windows of 0.8 to
+1.6 s are like, `voices_network` who of the known people speaks at each moment (several at once, too), and
+`streaming.clusters` learns the voices and finds new ones. With a profile that looks further ahead, a chunk is judged
+again at the last moment, when more is known of who there is.
+
+All that is heard is kept for two seconds, and of each person one vector, so a state is small and never grows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models import fingerprint, silero, voices_file
+from models.diarizer import FRAME, STEP, Profile, Spec
+from models.voiceprint import BANDS, LENGTH, REACH, WIDTH, WINDOW, Encoder, Mel, levelled
+from models.voices_network import FIRST, LAST, SEGMENT, STACK, VIEWS, Listener
+from streaming import clusters
+from streaming.framing import Array
+
+SPEAKERS = 8
+CHUNK = 5  # frames of 80 ms; the embeddings' hop
+HOP = CHUNK * STEP // FRAME  # the same in frames of 10 ms
+NEAR, FAR = 3, 8  # least right context; from here on a chunk is in the middle of what is heard
+SHORT = 80  # frames of the shortest window that is embedded
+VIEWED = (160, 120, 80)  # frames of the long window after which it is embedded
+FAINT = 0.1  # Silero's probability below which there is nothing to embed
+PROFILES = {f"{(CHUNK + right) * 0.08:.2f}s": Profile(CHUNK, right, 0, 1, 0) for right in (8, 3, 18, 33)}
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A chunk that may be told: what it sounds like, and views of its voices. `[10, .]`, `[10]`, `[8, 256]`."""
+
+    hidden: Tensor
+    speech: Tensor
+    views: Tensor
+
+
+@dataclass(frozen=True)
+class State:
+    """One session between two calls.
+
+    Attributes:
+        profile: its parameters.
+        heard: samples in all.
+        steps: segments heard in all.
+        pcm: samples from 200 before the middle of the first frame that is not in `frames` yet; `held` in all.
+        vad: Silero's state; `speech` are its last probabilities, of 512 samples each.
+        frames: `[200, 41]`, the last of `Mel`.
+        views: `[4, 256]`, of the segment before.
+        people: who is known.
+        waiting: chunks that are judged again before they are told.
+    """
+
+    profile: Profile
+    heard: int
+    steps: int
+    pcm: tuple[Array, ...]
+    held: int
+    vad: silero.Waiting
+    speech: Array
+    frames: Tensor
+    views: Tensor
+    people: clusters.State
+    waiting: tuple[Judged, ...]
+
+    @property
+    def bytes(self) -> int:
+        """What it holds, without Python's share."""
+        tensors = [self.frames, self.views, *self.vad.state]
+        tensors += [part for one in self.waiting for part in (one.hidden, one.speech, one.views)]
+        arrays = self.held + len(self.speech) + len(self.vad.pcm)
+        return 4 * (sum(part.numel() for part in tensors) + arrays) + self.people.bytes
+
+
+class Segment(NamedTuple):
+    """Two seconds of B sessions: `[B, 200, 41]`, Silero's probabilities `[B, 200]`, and `[B, 8, 256]`."""
+
+    frames: Tensor
+    speech: Tensor
+    views: Tensor
+
+
+def check(profile: Profile) -> Profile:
+    """The profile, if there is one such.
+
+    Raises:
+        ValueError: naming the parameter, what was given and what is possible.
+    """
+    right = profile.chunk_right_context
+    if profile.chunk_len != CHUNK:
+        raise ValueError(f"got chunk_len {profile.chunk_len!r}, this diarizer tells {CHUNK} frames of 80 ms at a time")
+    if right != NEAR and right not in range(FAR, FAR + 20 * CHUNK + 1, CHUNK):
+        raise ValueError(
+            f"got chunk_right_context {right!r}, expected {NEAR} or {FAR} and any multiple of {CHUNK} more up to 108"
+        )
+    return profile
+
+
+class VoicesDiarizer:
+    """See `Diarizer`. Weights are shared and never changed."""
+
+    def __init__(
+        self,
+        vad: silero.Vad,
+        encoder: Encoder,
+        listener: Listener,
+        speakers: int = SPEAKERS,
+        options: clusters.Options | None = None,
+        name: str = "voices",
+    ) -> None:
+        self.vad, self.encoder, self.listener, self.mel = vad, encoder, listener, Mel()
+        self.options = options or clusters.Options()
+        weights = [*vad.network.state_dict().items(), *encoder.state_dict().items(), *listener.state_dict().items()]
+        spec: Any = Spec(name, speakers, PROFILES, licence="Apache-2.0 AND MIT")
+        self.spec: Spec = fingerprint.identified(spec, weights)  # type: ignore[assignment]  # of two fields it has
+
+    def profile(self, chosen: str | Profile | None) -> Profile:
+        """A profile by name, a checked one of the caller's own, or the first.
+
+        Raises:
+            ValueError: no such name, or parameters that cannot be.
+        """
+        if isinstance(chosen, Profile):
+            return check(chosen)
+        name = next(iter(self.spec.profiles)) if chosen is None else chosen
+        if name not in self.spec.profiles:
+            raise ValueError(f"got profile {name!r}, expected one of {', '.join(self.spec.profiles)}")
+        return self.spec.profiles[name]
+
+    def start(self, profile: str | Profile | None = None) -> State:
+        none = np.zeros(0, np.float32)
+        return State(
+            self.profile(profile), 0, 0, (np.zeros(REACH, np.float32),), REACH, self.vad.start(), none,
+            torch.zeros(SEGMENT, BANDS + 1), torch.zeros(VIEWS // 2, WIDTH), clusters.start(self.spec.speakers, WIDTH), (),
+        )  # fmt: skip
+
+    def run(self, pcm: Sequence[Array], states: Sequence[State]) -> tuple[list[Array], list[State]]:
+        """See `Diarizer.run`.
+
+        Raises:
+            ValueError: not as many arrays as states, or one that is not `[T]` float32 (the caller's mistake).
+        """
+        if len(pcm) != len(states):
+            raise ValueError(f"got {len(pcm)} arrays of pcm, expected one for each of {len(states)} states")
+        after = self._hear(pcm, states)
+        told: list[list[Array]] = [[np.zeros((0, self.spec.speakers), np.float32)] for _ in states]
+        with torch.inference_mode():
+            while due := [n for n, state in enumerate(after) if _due(state)]:
+                for n, (probs, state) in zip(due, self._step([after[n] for n in due]), strict=True):
+                    told[n].append(probs)
+                    after[n] = state
+        return [np.concatenate(parts) for parts in told], after
+
+    def finish(self, state: State) -> Array:
+        """See `Diarizer.finish`: what is left, as if silence followed."""
+        left = state.heard // FRAME - max(0, state.steps - _judgings(state.profile)) * HOP
+        (probs,), _ = self.run([np.zeros(state.profile.latency + HOP * FRAME, np.float32)], [state])
+        return probs[:left].copy()
+
+    def state_bytes(self, profile: str | Profile | None = None) -> int:
+        """The most a state of this profile holds between two calls, in bytes."""
+        chosen = self.profile(profile)
+        judged = (LAST - FIRST) // 2 * (2 * self.listener.gru2.hidden_size + 2) + VIEWS * WIDTH
+        waiting = _judgings(chosen) * judged
+        heard = (CHUNK + FAR) * STEP + REACH + WINDOW + silero.STEP
+        network = silero.BEFORE + 2 * silero.WIDTH
+        kept = SEGMENT * (BANDS + 1) + VIEWS // 2 * WIDTH + waiting + heard + SEGMENT + network
+        people = clusters.start(self.spec.speakers, WIDTH).bytes
+        return 4 * kept + people + self.options.patience * (4 * WIDTH + 8)
+
+    def _hear(self, pcm: Sequence[Array], states: Sequence[State]) -> list[State]:
+        """Keep the new samples; Silero hears them at once, of all sessions."""
+        for one in pcm:
+            if one.ndim != 1 or one.dtype != np.float32:
+                raise ValueError(f"got pcm {one.shape} {one.dtype}, expected [T] float32 of {self.spec.rate} Hz")
+        told, vads = self.vad.run(pcm, [state.vad for state in states])
+        return [
+            replace(
+                state,
+                heard=state.heard + len(one),
+                pcm=(*state.pcm, one.copy()),
+                held=state.held + len(one),
+                vad=vad,
+                speech=np.concatenate((state.speech, probs)),
+            )
+            if len(one)
+            else state
+            for one, state, probs, vad in zip(pcm, states, told, vads, strict=True)
+        ]
+
+    def _step(self, states: Sequence[State]) -> list[tuple[Array, State]]:
+        """Two seconds of each session: learn from them, and tell a chunk if one is due."""
+        states = self._framed(states)
+        segment = self._segment(states)
+        sounds = self.listener.sounds(segment.frames, segment.speech)
+        whose = self._whose(sounds.hidden, segment.views, [state.people for state in states])
+        after = []
+        for n, state in enumerate(states):
+            heard = self._heard(segment, sounds.pure, whose, n)
+            early = state.profile.chunk_right_context >= FAR
+            half = slice(0, (LAST - FIRST) // 2) if early else slice((LAST - FIRST) // 2, None)
+            chunk = Judged(sounds.hidden[n, half].clone(), sounds.speech[n, half, 0].clone(), segment.views[n].clone())
+            after.append(
+                replace(
+                    state,
+                    steps=state.steps + 1,
+                    views=segment.views[n, : VIEWS // 2].clone(),
+                    people=clusters.observe(self.options, state.people, heard),
+                    waiting=(*state.waiting, chunk),
+                )
+            )
+        return self._tell(after)
+
+    def _framed(self, states: Sequence[State]) -> list[State]:
+        """The mel frames up to the end of the next segment."""
+        after = []
+        for state in states:
+            fresh, pcm = _end(state) - _end(state, -1), np.concatenate(state.pcm)
+            mels = self.mel(torch.from_numpy(pcm[: fresh * FRAME + WINDOW - FRAME])[None])[0]
+            after.append(
+                replace(
+                    state,
+                    pcm=(pcm[fresh * FRAME :].copy(),),
+                    held=state.held - fresh * FRAME,
+                    frames=torch.cat((state.frames, mels))[-SEGMENT:].clone(),
+                    speech=state.speech[-_needed(state) :].copy(),
+                )
+            )
+        return after
+
+    def _segment(self, states: Sequence[State]) -> Segment:
+        """The last two seconds; embeddings only where Silero heard anything at all."""
+        frames = torch.stack([state.frames for state in states])
+        speech = torch.from_numpy(np.stack([_spoken(state) for state in states]))
+        fresh = torch.zeros(len(states), VIEWS // 2, WIDTH)
+        lively = (speech[:, -LENGTH:] > FAINT).any(1)
+        if lively.any():
+            long, short = levelled(frames[lively, -LENGTH:]), levelled(frames[lively, -SHORT:])
+            views = torch.cat((self.encoder.after(long, VIEWED), self.encoder(short)[:, None]), 1)
+            fresh[lively] = self.listener.voices(views)
+        before = torch.stack([state.views for state in states])
+        return Segment(frames, speech, torch.cat((fresh, before), 1))
+
+    def _whose(self, hidden: Tensor, views: Tensor, people: Sequence[clusters.State]) -> Tensor:
+        """Probabilities `[B, steps, K]` that each person speaks; of nobody's slot, 0."""
+        sums = torch.from_numpy(np.stack([one.centroids for one in people]))
+        counts = torch.from_numpy(np.stack([one.counts for one in people]))
+        near = torch.from_numpy(np.stack([one.coherence for one in people]))
+        return self.listener.whose(hidden, views, sums, counts, near).sigmoid() * (counts > 0)[:, None]
+
+    def _heard(self, segment: Segment, pure: Tensor, whose: Tensor, row: int) -> clusters.Heard:
+        """What the clusters are told of the newest window of 1.6 s."""
+        speaking = segment.speech[row, -LENGTH:]
+        return clusters.Heard(
+            segment.views[row, 0].numpy().copy(),
+            float((speaking > 0.5).float().mean()),
+            float(pure[row].sigmoid()),
+            whose[row].mean(0).numpy().copy(),
+        )
+
+    def _tell(self, states: Sequence[State]) -> list[tuple[Array, State]]:
+        """The oldest waiting chunk of each session that has enough, judged by all that is known by now."""
+        ready = [n for n, state in enumerate(states) if len(state.waiting) > _judgings(state.profile)]
+        told = [(np.zeros((0, self.spec.speakers), np.float32), state) for state in states]
+        if ready:
+            chunks = [states[n].waiting[0] for n in ready]
+            hidden, views = torch.stack([one.hidden for one in chunks]), torch.stack([one.views for one in chunks])
+            whose = self._whose(hidden, views, [states[n].people for n in ready])
+            for n, probs, chunk in zip(ready, whose, chunks, strict=True):
+                rest = replace(states[n], waiting=states[n].waiting[1:])
+                told[n] = (_spread(probs, chunk.speech.sigmoid(), rest.people), rest)
+        return told
+
+
+def _spread(probs: Tensor, speech: Tensor, people: clusters.State) -> Array:
+    """Steps of 40 ms to frames, `[10, K]` -> `[40, K]`; whoever speaks before anybody is known will be the first."""
+    if not people.live.any():
+        probs = probs.clone()
+        probs[:, 0] = speech
+    return np.repeat(probs.numpy(), STACK, 0).astype(np.float32)
+
+
+def _judgings(profile: Profile) -> int:
+    """How many segments a chunk waits for."""
+    return max(0, (profile.chunk_right_context - FAR) // CHUNK)
+
+
+def _end(state: State, more: int = 0) -> int:
+    """The frame with which the segment number `state.steps + more` ends; before the first, 0."""
+    if state.steps + more < 0:
+        return 0
+    ahead = SEGMENT // 2 if state.profile.chunk_right_context >= FAR else SEGMENT // 2 - HOP
+    return (state.steps + more) * HOP + ahead
+
+
+def _due(state: State) -> bool:
+    ahead = min(state.profile.chunk_right_context, FAR) + CHUNK
+    return state.heard >= (state.steps * CHUNK + ahead) * STEP + 40
+
+
+def _needed(state: State) -> int:
+    """How many of Silero's last probabilities this and later segments look at."""
+    first = max(0, _end(state) - SEGMENT) * FRAME // silero.STEP
+    return max(1, state.heard // silero.STEP - first)
+
+
+def _spoken(state: State) -> Array:
+    """Silero's probability at each frame of the segment, `[200]`; nothing before the beginning."""
+    frames = np.arange(_end(state) - SEGMENT, _end(state))
+    first = state.heard // silero.STEP - len(state.speech)
+    found = state.speech[np.maximum((frames * FRAME + FRAME // 2) // silero.STEP - first, 0)]
+    return np.where(frames < 0, np.float32(0), found)
+
+
+def load(name: str = "voices", speakers: int = SPEAKERS) -> VoicesDiarizer:
+    """The diarizer with the embedded weights, for at most so many people.
+
+    Raises:
+        FileNotFoundError, ValueError: the weights are not there, or not these networks'.
+    """
+    encoder, listener = voices_file.load(Encoder(), "encoder"), voices_file.load(Listener(), "listener")
+    return VoicesDiarizer(silero.load(), encoder, listener, speakers, name=name)
