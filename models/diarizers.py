@@ -8,7 +8,7 @@ from pathlib import Path
 
 from models.diarizer import Diarizer
 from models.registry import EMBEDDED
-from models.speakers import Encoder
+from models.speakers import Encoder, Vad
 
 Diarizers = dict[str, Callable[[], Diarizer]]
 
@@ -42,6 +42,13 @@ def find(name: str) -> Diarizer:
 def encoder() -> Encoder:
     """What tells voices apart."""
     from models.voiceprint import load
+
+    return load()
+
+
+def vad() -> Vad:
+    """What tells speech from everything else, early."""
+    from models.silero import load
 
     return load()
 

@@ -6,7 +6,8 @@ makes it differ from others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from math import ceil
 from typing import Any
 from weakref import WeakValueDictionary
@@ -15,7 +16,8 @@ from models.chain import Chain
 from models.diarizer import Diarizer
 from models.registry import Entry, Registry
 from models.separator import Separator
-from models.speakers import PEOPLE, RATE, Encoder, Speakers
+from models.speakers import PEOPLE, RATE, Encoder, Speakers, Vad
+from models.stitched import continuous
 
 STEP_S = 0.25  # of what a session may wait for: each value is another model to be measured
 VOCALS = "vocals"
@@ -31,8 +33,14 @@ class Modes:
     thread at a time.
     """
 
-    def __init__(self, registry: Registry, diarizers: Diarizers, encoder: Callable[[], Encoder | None]) -> None:
-        self.registry, self.diarizers, self._encoder = registry, diarizers, encoder
+    def __init__(
+        self,
+        registry: Registry,
+        diarizers: Diarizers,
+        encoder: Callable[[], Encoder | None] = lambda: None,
+        vad: Callable[[], Vad | None] = lambda: None,
+    ) -> None:
+        self.registry, self.diarizers, self._encoder, self._vad = registry, diarizers, encoder, vad
         self._parts: WeakValueDictionary[str, Any] = WeakValueDictionary()
 
     def of(self, entry: Entry) -> tuple[str, ...]:
@@ -47,7 +55,7 @@ class Modes:
             ValueError: a mode that the model does not have, no such diarizer, or a `first` that gives no vocals.
         """
         if mode == "separate":
-            return model
+            return replace(model, load=lambda names: self._continuous(model, names)) if model.interchangeable else model
         if mode not in self.of(model):
             can = ", ".join(name for name, entry in self.registry.items() if mode in self.of(entry)) or "none"
             raise ValueError(f"got mode {mode!r} with model {model.name!r}, models with that mode here: {can}")
@@ -64,9 +72,17 @@ class Modes:
 
         def load(_: object) -> Separator:
             separator = self._separator(model) if mode == "speakers" else None
-            ears = self._part("encoder", self._encoder) if separator else None
             found = self._part(f"diarizer {name}", self.diarizers[name])
-            both = Speakers(separator, found, full, profile or None, people, round(buffer * STEP_S * RATE), ears)
+            both = Speakers(
+                separator,
+                found,
+                full,
+                profile or None,
+                options.get("max"),
+                round(buffer * STEP_S * RATE),
+                self._part("encoder", self._encoder) if separator else None,
+                self._part("vad", self._vad) if separator else None,
+            )
             return Chain(self._separator(first), VOCALS, both, f"{first.name}>{full}") if first else both
 
         return Entry(
@@ -90,8 +106,12 @@ class Modes:
         return self.registry[name]
 
     def _separator(self, entry: Entry) -> Separator:
-        separator: Separator = self._part(f"separator {entry.name}", lambda: entry.load(None))
+        separator: Separator = self._part(f"separator {entry.name}", lambda: self._continuous(entry, None))
         return separator
+
+    def _continuous(self, entry: Entry, names: Sequence[str] | None) -> Separator:
+        """Loaded, and stitched where its windows do not keep their order by themselves."""
+        return continuous(entry.load(names), lambda: self._part("encoder", self._encoder))
 
     def _part(self, key: str, make: Callable[[], Any]) -> Any:
         part = self._parts.get(key)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from models import sortformer_nemo
+from models import hub, sortformer_nemo
 from models.diarizer import Profile, Spec
 from models.fingerprint import identified
 from models.sortformer_cache import Policy
@@ -54,7 +54,7 @@ def read(source: str | Path) -> Found:
     if path.is_file():
         return sortformer_nemo.read(path)
     if re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)):
-        return _folder(_cached(str(source)), LICENCES.get(str(source).lower(), "unknown"))
+        return _folder(hub.folder(source), LICENCES.get(str(source).lower(), "unknown"))
     raise FileNotFoundError(f"{source}: expected a folder with config.json, a .nemo file, or a hub name owner/model")
 
 
@@ -62,23 +62,6 @@ def describe(name: str, found: Found) -> Spec:
     """What the registry shows of it."""
     spec = Spec(name, found.config.speakers, found.profiles, licence=found.licence)
     return cast(Spec, identified(cast(Any, spec), found.weights.items()))
-
-
-def _cached(name: str) -> Path:
-    try:
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import LocalEntryNotFoundError
-    except ImportError:
-        raise FileNotFoundError(
-            f"{name}: names of the hub need huggingface_hub (pip install huggingface_hub); or give the path of a folder"
-        ) from None
-    try:
-        return Path(snapshot_download(name, local_files_only=True))
-    except LocalEntryNotFoundError:
-        raise FileNotFoundError(
-            f"{name}: not in this machine's hub cache. Nothing is downloaded here: run `hf download {name}` first, "
-            "or give the path of a folder or a .nemo file"
-        ) from None
 
 
 def _folder(path: Path, licence: str = "unknown") -> Found:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -27,6 +27,12 @@ VOICE = 160 * FRAME  # samples that an encoder hears of a voice
 
 Encoder = Callable[[Sequence[Array]], Array]
 """Speaker embeddings: `[B, T]` at 16 kHz to `[B, D]` unit vectors, as `models.voiceprint.load().embed`."""
+
+
+class Embeds(Protocol):
+    """What has such an encoder (`models.voiceprint`)."""
+
+    def embed(self, pcm: Sequence[Array]) -> Array: ...
 
 
 @dataclass(frozen=True)
@@ -218,3 +224,13 @@ def _folded(weights: Array, hop: int) -> Array:
     """The sum of the weights of all windows at each place of a support: it repeats with the hop."""
     padded = np.pad(weights, (0, -len(weights) % hop)).reshape(-1, hop).sum(0)
     return np.asarray(np.tile(padded, -(-len(weights) // hop))[: len(weights)], np.float32)
+
+
+def continuous(separator: Separator, encoder: Callable[[], Embeds | None]) -> Separator:
+    """A windowed separator of speakers with its windows in one order; any other as it is."""
+    framing = separator.spec.framing
+    windowed = bool(separator.spec.windows) and framing.window > framing.hop and not framing.delay
+    if not (windowed and separator.spec.interchangeable and len(separator.spec.sources) > 1):
+        return separator
+    found = encoder()
+    return Stitched(separator, found.embed if found else None)

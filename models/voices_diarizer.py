@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from models import fingerprint, silero, voices_file
 from models.diarizer import FRAME, STEP, Profile, Spec
@@ -32,13 +32,21 @@ HOP = CHUNK * STEP // FRAME  # the same in frames of 10 ms
 NEAR, FAR = 3, 8  # least right context; from here on a chunk is in the middle of what is heard
 SHORT = 80  # frames of the shortest window that is embedded
 VIEWED = (160, 120, 80)  # frames of the long window after which it is embedded
-FAINT = 0.1  # Silero's probability below which there is nothing to embed
+FAINT = 0.1  # Silero's probability below which there is nothing
+NEARBY = 20  # frames around
+LEAST = 0.1  # the probability below which somebody is out of the question
 PROFILES = {f"{(CHUNK + right) * 0.08:.2f}s": Profile(CHUNK, right, 0, 1, 0) for right in (8, 3, 18, 33)}
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A chunk that may be told: what it sounds like, and views of its voices. `[10, .]`, `[10]`, `[8, 256]`."""
+    """A chunk that may be told, of ten steps of 40 ms.
+
+    Attributes:
+        hidden: `[10, .]`, of `voices_network.Sounds`.
+        speech: `[10]`, the probability that anybody speaks; 0 where Silero hears nothing near.
+        views: `[8, 256]`, of its segment.
+    """
 
     hidden: Tensor
     speech: Tensor
@@ -204,12 +212,13 @@ class VoicesDiarizer:
         segment = self._segment(states)
         sounds = self.listener.sounds(segment.frames, segment.speech)
         whose = self._whose(sounds.hidden, segment.views, [state.people for state in states])
+        speech = sounds.speech[..., 0].sigmoid() * _lively(segment.speech)
         after = []
         for n, state in enumerate(states):
             heard = self._heard(segment, sounds.pure, whose, n)
             early = state.profile.chunk_right_context >= FAR
             half = slice(0, (LAST - FIRST) // 2) if early else slice((LAST - FIRST) // 2, None)
-            chunk = Judged(sounds.hidden[n, half].clone(), sounds.speech[n, half, 0].clone(), segment.views[n].clone())
+            chunk = Judged(sounds.hidden[n, half].clone(), speech[n, half].clone(), segment.views[n].clone())
             after.append(
                 replace(
                     state,
@@ -278,15 +287,31 @@ class VoicesDiarizer:
             whose = self._whose(hidden, views, [states[n].people for n in ready])
             for n, probs, chunk in zip(ready, whose, chunks, strict=True):
                 rest = replace(states[n], waiting=states[n].waiting[1:])
-                told[n] = (_spread(probs, chunk.speech.sigmoid(), rest.people), rest)
+                told[n] = (_spread(probs, chunk.speech, rest.people), rest)
         return told
 
 
+def _lively(speech: Tensor) -> Tensor:
+    """Whether Silero hears anything within 0.2 s of each step that is told, `[B, 200] -> [B, 20]`, 0 or 1.
+
+    It knows silence of all kinds better than a network that has heard meetings.
+    """
+    near = nn.functional.max_pool1d(speech[:, None], 2 * NEARBY + 1, 1, NEARBY)[:, 0]
+    return (near.unflatten(1, (-1, STACK)).amax(2)[:, FIRST:LAST] > FAINT).float()
+
+
 def _spread(probs: Tensor, speech: Tensor, people: clusters.State) -> Array:
-    """Steps of 40 ms to frames, `[10, K]` -> `[40, K]`; whoever speaks before anybody is known will be the first."""
+    """What is told of ten steps, `[10, K]` -> `[40, K]`.
+
+    Somebody speaks where there is speech: if nobody is likely, the likeliest, unless all are out of the question. Whoever
+    speaks before anybody is known will be the first.
+    """
+    probs = probs * (speech > 0)[:, None]
     if not people.live.any():
-        probs = probs.clone()
         probs[:, 0] = speech
+    best, who = probs.max(1)
+    taken = (best < 0.5) & (best > LEAST) & (speech > 0.5)
+    probs[taken, who[taken]] = speech[taken]
     return np.repeat(probs.numpy(), STACK, 0).astype(np.float32)
 
 

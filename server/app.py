@@ -92,7 +92,7 @@ def create(settings: Settings, registry: Registry | None = None) -> FastAPI:
         async def prepare() -> None:
             try:
                 for name in settings.preload:
-                    await shelf.get(shelf.entry(name))
+                    await shelf.get(house.modes.entry(shelf.entry(name), "separate", {}))
                 gc.collect()
                 gc.freeze()
                 state["status"] = "ready"
@@ -181,7 +181,7 @@ def _house(settings: Settings, registry: Registry | None, signer: Signer) -> Hou
         watch.load, settings.max_sessions, settings.max_file_sessions, settings.admission == "measured"
     )
     tickets = Tickets(signer, settings.resume_s)
-    modes = Modes(shelf.registry, diarizers.build(settings.diarizers), diarizers.encoder)
+    modes = Modes(shelf.registry, diarizers.build(settings.diarizers), diarizers.encoder, diarizers.vad)
     return House(engine, shelf, modes, settings, metrics, watch, admission, tickets, Quotas(), Drain(settings.drain_s))
 
 

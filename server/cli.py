@@ -13,8 +13,9 @@ from typing import Annotated
 import typer
 from tqdm import tqdm
 
-from models import registry, weights
+from models import diarizers, registry, weights
 from models.separator import Separator
+from models.stitched import continuous
 from server import cli_speakers, files, keys, offline, remote
 from streaming.framing import Array
 
@@ -115,7 +116,7 @@ def _loaded(model: str, names: list[str] | None) -> Separator:
     entry = registry.find(registry.build(), model)
     if not entry.present(names):
         _fetch(entry, names)
-    return entry.load(names)
+    return continuous(entry.load(names), diarizers.encoder)
 
 
 def _fetch(entry: registry.Entry, names: Sequence[str] | None = None) -> None:

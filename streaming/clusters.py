@@ -39,12 +39,12 @@ class Options:
 
     speech: float = 0.5
     pure: float = 0.5
-    known: float = 0.6
-    new: float = 0.5
+    known: float = 0.5
+    new: float = 0.7
     pieces: int = 2
     alike: float = 0.35
-    patience: int = 25
-    same: float = 0.8
+    patience: int = 50
+    same: float = 0.7
     most: int = 60
 
 

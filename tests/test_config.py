@@ -75,7 +75,7 @@ def test_the_environment_names_the_file_and_an_empty_variable_is_none(
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("prot = 8000", "FILE: got unknown key 'prot', known are admission, connects_per_minute, drain_s"),
+        ("prot = 8000", "FILE: got unknown key 'prot', known are admission, connects_per_minute, diarizers, drain_s"),
         ("port = 'x'", "FILE: port: got 'x', Input should be a valid integer"),
         ("port = ", "got the configuration FILE, which cannot be read: Invalid value"),
         ("[[keys]]\nname = 'a'\nsha = 'b'", "FILE: keys.0.sha256: Field required; FILE: keys.0.sha: Extra inputs"),

@@ -7,12 +7,23 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+from toy_diarizer import BySign
 
 from models import registry, toys
+from models.chain import Chain
 from models.separator import Separator
+from models.speakers import Speakers
 from streaming.framing import Array
 
-MADE = ("made-convtasnet", "made-demucs", "made-resepformer", "made-sepformer", "made-totatonet")
+MADE = (
+    "made-speakers",
+    "made-chain",
+    "made-convtasnet",
+    "made-demucs",
+    "made-resepformer",
+    "made-sepformer",
+    "made-totatonet",
+)
 
 
 def names() -> list[str]:
@@ -26,6 +37,9 @@ def load(name: str) -> Separator:
     """The model of this name; read once a test run."""
     if name in toys.all_toys():
         return toys.all_toys()[name]
+    if name in ("made-speakers", "made-chain"):
+        both = Speakers(toys.all_toys()["toy-delay"], BySign(), name, memory=2 * 16_000)
+        return Chain(toys.all_toys()["toy-leaky"], "low", both, name) if name == "made-chain" else both
     if name == "made-convtasnet":
         from checkpoints_convtasnet import tiny_checkpoint
 

@@ -96,7 +96,9 @@ def options(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--ordered", type=float, default=0, help="minutes of fixed output order, for speech")
     augment = argparse.BooleanOptionalAction
     parser.add_argument("--augment", action=augment, default=True, help="of music, what a studio does to it")
-    parser.add_argument("--coherent", type=float, default=0.3, help="of music: share of segments from one place of one song")
+    parser.add_argument(
+        "--coherent", type=float, default=0.3, help="of music: share of segments from one place of one song"
+    )
     parser.add_argument("--blocks", type=int, help="of the band-split RNN; with --from, more than the export has")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--steps", type=int, help="stop after this many in all, if the minutes last longer")

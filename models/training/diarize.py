@@ -278,8 +278,8 @@ class Diarize:
             alone = ((share > 0.5).sum(-1) == 1) & (share.sum(-1) < 1.2)
             meant = teacher.gather(1, share.argmax(-1)[..., None].expand(-1, -1, WIDTH))
             near = nn.functional.cosine_similarity(voices, meant, dim=-1)
-            weight = 0.3 if self.seconds is None else 1.0
-            total = total + weight * ((1 - near) * alone).sum() / alone.sum().clamp(min=1)
+            share_of_teacher = 0.3 if self.seconds is None else 1.0
+            total = total + share_of_teacher * ((1 - near) * alone).sum() / alone.sum().clamp(min=1)
         return total
 
     def validate(self, network: nn.Module, device: str) -> dict[str, float]:

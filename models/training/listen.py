@@ -36,6 +36,10 @@ SHARES = (0.07, 0.33, 0.33, 0.27)  # of meetings with one to four
 VIEWED = (160, 120, 80)
 NEARBY = 5  # windows on either side of a segment that its people are not made of
 NOTES = {"licence": "Apache-2.0", "source": "models/training/listen.py"}
+STRANGERS = 0.4  # how often one who sounds like somebody here is asked about, too
+HUSHED = 0.15
+NOISE = 0.02  # of each of 256 numbers of a view
+Known = tuple[NDArray[np.float32], int, float]  # centroid, windows, their mean cosine to it
 binary = nn.functional.binary_cross_entropy_with_logits
 
 
@@ -120,8 +124,10 @@ class Asking(nn.Module):
         given = normal(logs.float(), speech)
         if self.training:
             given = given * (torch.rand(len(given), 1, given.shape[2], device=given.device) > 0.1)
+            views = nn.functional.normalize(views + NOISE * torch.randn_like(views), dim=-1)
         sounds = self.network.hear(given)
-        whose = self.network.whose(sounds.hidden, views, people, counts, near)
+        heard = nn.functional.dropout(sounds.hidden, 0.3, self.training)  # a voice is to be known by its embeddings
+        whose = self.network.whose(heard, views, people, counts, near)
         return sounds.speech, sounds.pure, whose
 
 
@@ -147,16 +153,27 @@ class Listen:
         one = recordings[rng.integers(len(recordings))]
         window = int(rng.integers(1, len(one.voices) - 2))
         frames = one.segment(window)
-        speaking = one.active[frames].reshape(STEPS, STACK, -1).mean(1)[FIRST:LAST] > 0.5
+        logs, speech, silent = hushed(rng, one.logs[frames].astype(np.float32), one.speech[frames])
+        active = one.active[frames] & ~silent[:, None]
+        speaking = active.reshape(STEPS, STACK, -1).mean(1)[FIRST:LAST] > 0.5
         people, counts, near = np.zeros((PEOPLE, WIDTH), np.float32), np.zeros(PEOPLE), np.zeros(PEOPLE)
         meant = np.zeros((LAST - FIRST, PEOPLE), np.float32)
         for slot, person in enumerate(rng.permutation(np.flatnonzero(rng.random(speaking.shape[1]) < 0.8))):
             people[slot], counts[slot], near[slot] = met(rng, one, window, int(person))
             meant[:, slot] = speaking[:, person]
+        if not counts[-1] and rng.random() < STRANGERS:
+            people[-1], counts[-1], near[-1] = self.stranger(rng, one, one.voices[window, 0])
         count = speaking.sum(1)
-        given = (one.logs[frames], one.speech[frames], one.views(window), people, counts, near)
-        wanted = (meant, np.stack((count > 0, count > 1), 1), one.alone[window], one.share[window].max() > 0.4)
+        given = (logs, speech, one.views(window), people, counts, near)
+        sure = one.share[window].max() > 0.4 and not silent.any()
+        wanted = (meant, np.stack((count > 0, count > 1), 1), one.alone[window], sure)
         return tuple(np.asarray(part, np.float32) for part in (*given, *wanted))
+
+    def stranger(self, rng: Generator, one: Recording, voice: NDArray[np.float32]) -> Known:
+        """Somebody of another meeting who sounds like this voice, of a few: they do not speak here."""
+        others = [self.recordings[n] for n in rng.integers(len(self.recordings), size=8)]
+        found = [met(rng, other, -99, int(rng.integers(other.active.shape[1]))) for other in others if other is not one]
+        return max(found, key=lambda known: float(known[0] @ voice))
 
     def loss(self, network: nn.Module, batch: tuple[Tensor, ...], progress: float) -> Tensor:
         *given, meant, speaking, alone, spoken = batch
@@ -194,7 +211,23 @@ class Listen:
         network.network.load_state_dict(voices_file.load(Listener(), "listener", folder).state_dict())
 
 
-def met(rng: Generator, one: Recording, window: int, person: int) -> tuple[NDArray[np.float32], int, float]:
+def hushed(
+    rng: Generator, logs: NDArray[np.float32], speech: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
+    """Now and then the beginning, the end or all of two seconds is the noise between words, or nothing: meetings lack that."""
+    silent = np.zeros(SEGMENT, bool)
+    kind, edge = rng.random(), int(rng.integers(20, SEGMENT - 20))
+    if kind < HUSHED:
+        silent[: edge if kind < 0.3 * HUSHED else SEGMENT] = True
+        if kind > 0.7 * HUSHED:
+            silent[:edge] = False
+    floor = np.quantile(logs, 0.03, axis=0) - rng.uniform(0, 3) + rng.normal(0, rng.uniform(0, 1), logs.shape)
+    floor = np.full_like(logs, -25) if rng.random() < 0.1 else np.maximum(floor, -25)
+    faint = speech * 0 + rng.uniform(0, 0.08)
+    return np.where(silent[:, None], floor, logs), np.where(silent, faint, speech), silent
+
+
+def met(rng: Generator, one: Recording, window: int, person: int) -> Known:
     """A person as known from other parts of a meeting: centroid, number of windows and their mean cosine to it."""
     near = np.abs(np.arange(len(one.voices)) - window) <= NEARBY
     own = np.flatnonzero(one.alone & (one.share.argmax(1) == person) & ~near)

@@ -6,7 +6,8 @@ thousands. While the diarizer trains, its frames with one voice are also asked f
 that is thrown away afterwards.
 
 `python -m models.training.voices [--data DIR] [--cache DIR]` writes `cache/voices.npz`: for each speaker and each speed of
-`meetings.SPEEDS` one embedding of 256 numbers, the mean over windows of 1.6 s.
+`meetings.SPEEDS` one embedding of 256 numbers, the mean over windows of 1.6 s. With `--pack FOLDER` it writes the published
+weights as the live diarizer ships them (`models/embedded/voiceprint`), Silero VAD's (PyPI `silero-vad`, MIT) too.
 """
 
 from __future__ import annotations
@@ -20,44 +21,60 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from models import silero, voiceprint, voices_file
 from models.training.conversations import Speakers
 from models.training.data import floats, speech_bank
 from models.training.meetings import SPEEDS, speaking
 from models.training.mixing import resampled, rms
 
-WIDTH = 256
+WIDTH = voiceprint.WIDTH
 WINDOW, STEP = 160, 80  # frames of 10 ms
 
 
-class Encoder(nn.Module):
-    """Three LSTM layers over 40 mel bands; the last state, projected, clipped below and normalised: `[N, T, 40] -> [N, 256]`."""
+def package(name: str) -> Path:
+    """The folder of an installed package, without its import: these ask for others that only record or play sound.
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.lstm = nn.LSTM(40, WIDTH, 3, batch_first=True)
-        self.linear = nn.Linear(WIDTH, WIDTH)
+    Raises:
+        ModuleNotFoundError: the package is not installed.
+    """
+    found = importlib.util.find_spec(name)
+    if found is None or not found.submodule_search_locations:
+        raise ModuleNotFoundError(f"got no package {name}, expected it beside torch: pip install --no-deps {name}")
+    return Path(found.submodule_search_locations[0])
 
-    def forward(self, mels: Tensor) -> Tensor:
-        _, (hidden, _) = self.lstm(mels)
-        return nn.functional.normalize(self.linear(hidden[-1]).relu(), dim=1)
 
-
-def encoder() -> Encoder:
+def encoder() -> voiceprint.Encoder:
     """The published weights.
 
     Raises:
         ModuleNotFoundError: the package is not installed.
     """
-    found = importlib.util.find_spec("resemblyzer")  # its own import asks for packages that only record microphones
-    if found is None or not found.submodule_search_locations:
-        raise ModuleNotFoundError(
-            "got no package resemblyzer, expected it beside torch: pip install --no-deps resemblyzer"
-        )
-    path = Path(found.submodule_search_locations[0]) / "pretrained.pt"
+    path = package("resemblyzer") / "pretrained.pt"
     state = torch.load(path, map_location="cpu", weights_only=True)["model_state"]
-    network = Encoder().eval()
+    network = voiceprint.Encoder().eval()
     network.load_state_dict({key: state[key] for key in network.state_dict()})
     return network
+
+
+def activity() -> silero.Silero:
+    """The published weights, of 16 kHz."""
+    theirs = torch.jit.load(package("silero_vad") / "data" / "silero_vad.jit")._model.state_dict()
+    names = {"stft_conv.weight": "stft.forward_basis_buffer"}
+    for part in ("weight", "bias"):
+        names[f"final_conv.{part}"] = f"decoder.decoder.2.{part}"
+        names |= {f"conv{n + 1}.{part}": f"encoder.{n}.reparam_conv.{part}" for n in range(4)}
+        names |= {f"lstm_cell.{part}_{side}": f"decoder.rnn.{part}_{side}" for side in ("ih", "hh")}
+    network = silero.Silero().eval()
+    network.load_state_dict({ours: theirs[name] for ours, name in names.items()})
+    return network
+
+
+def pack(folder: Path) -> None:
+    """Both, as `models.voices_file` reads them."""
+    notes = {"licence": "Apache-2.0", "source": "PyPI Resemblyzer 0.1.4, pretrained.pt"}
+    voices_file.save(encoder(), "encoder", notes, folder, half=True)
+    notes = {"licence": "MIT", "source": "PyPI silero-vad 6.2.3, silero_vad.jit, 16 kHz"}
+    voices_file.save(activity(), "silero", notes, folder)
 
 
 def mel_bands(bands: int = 40, size: int = 400, rate: int = 16000) -> Tensor:
@@ -85,7 +102,10 @@ def main(words: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m models.training.voices", description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--cache", type=Path, default=Path("runs/cache"))
+    parser.add_argument("--pack", type=Path, help="only write the published weights there")
     chosen = parser.parse_args(words)
+    if chosen.pack:
+        return pack(chosen.pack)
     bank, network = speech_bank(chosen.data, chosen.cache), encoder()
     speakers = Speakers(bank, bank.train)
     table = np.zeros((len(speakers.names), len(SPEEDS), WIDTH), np.float32)

@@ -1,0 +1,120 @@
+"""What any diarizer makes of simulated meetings of people whom nothing was trained on, and of a real conversation.
+
+`python -m models.training.score_diarizer [--diarizer voices] [--profile 1.04s 0.64s] [--json FILE]`
+
+The meetings are those that training watches (`training/diarize.py`): 48 s, two to four people in turn, rooms, noise and
+telephones, about 10 % of speech overlapped. The conversation is the sample of pyannote.audio. DER with collar 0 and overlap
+scored (NIST RT-09), of what is above `--onset`, with nothing done to it; miss, false alarm and confusion in percent of speech.
+What a second of audio costs in processor time is of all of them heard together.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models import diarizers
+from models.diarizer import Diarizer
+from models.training.data import speech_bank
+from models.training.evaluate_diarize import real_conversation
+from models.training.meetings import Flags, MeetingMixer
+from streaming.matching import hungarian
+
+Recording = tuple[NDArray[np.float32], Flags]
+
+
+@dataclass(frozen=True)
+class Row:
+    """Of some recordings together; percent of their speech, and processor seconds for each second of audio."""
+
+    profile: str
+    what: str
+    recordings: int
+    der: float
+    missed: float
+    false_alarm: float
+    confused: float
+    slots: float
+    cost: float
+
+
+def errors(told: Flags, meant: Flags) -> NDArray[np.float64]:
+    """Frames missed, false, confused, and of speech, in the best mapping of slots to people; `[T, S]`, `[T, P]`."""
+    size = max(told.shape[1], meant.shape[1])
+    shared = np.zeros((size, size))
+    shared[: told.shape[1], : meant.shape[1]] = told.T.astype(np.float64) @ meant
+    right = shared[np.arange(size), hungarian(shared)].sum()
+    spoken, heard = meant.sum(1), told.sum(1)
+    missed, false = np.maximum(spoken - heard, 0).sum(), np.maximum(heard - spoken, 0).sum()
+    return np.array([missed, false, np.minimum(spoken, heard).sum() - right, spoken.sum()], np.float64)
+
+
+def meetings(data: Path, cache: Path, count: int, seconds: float) -> list[Recording]:
+    """Meetings of held-out speakers."""
+    bank = speech_bank(data, cache)
+    mixer = MeetingMixer(bank, bank.validation, speeds=(1.0,))
+    made = [mixer.one(np.random.default_rng((7, k)), seconds, 2 + k % 3) for k in range(count)]
+    return [(one.pcm, one.active) for one in made]
+
+
+def rows(diarizer: Diarizer, profile: str, groups: dict[str, list[Recording]], onset: float) -> list[Row]:
+    """A row for each group, and for each number of people where they differ."""
+    out = []
+    for what, recordings in groups.items():
+        began = time.process_time()
+        told, states = diarizer.run([pcm for pcm, _ in recordings], [diarizer.start(profile) for _ in recordings])
+        probs = [np.concatenate((t, diarizer.finish(state))) for t, state in zip(told, states, strict=True)]
+        cost = (time.process_time() - began) * diarizer.spec.rate / sum(len(pcm) for pcm, _ in recordings)
+        each = [errors(p > onset, meant) for p, (_, meant) in zip(probs, recordings, strict=True)]
+        slots = [int(((p > onset).sum(0) > 50).sum()) for p in probs]
+        people = [meant.shape[1] for _, meant in recordings]
+        numbers = sorted(set(people))
+        for number in [None, *numbers] if len(numbers) > 1 else [None]:
+            chosen = [n for n, own in enumerate(people) if number in (None, own)]
+            total = np.sum([each[n] for n in chosen], 0)
+            shares = 100 * total / total[3]
+            label = what if number is None else f"{what}, {number} people"
+            used = float(np.mean([slots[n] for n in chosen]))
+            missed, false, confused = (float(share) for share in shares[:3])
+            der = missed + false + confused
+            out.append(Row(profile, label, len(chosen), der, missed, false, confused, used, cost))
+    return out
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m models.training.score_diarizer", description=__doc__)
+    parser.add_argument("--diarizer", default="voices", help="a name, a folder or a file")
+    parser.add_argument("--profile", nargs="*", help="default: all")
+    parser.add_argument("--onset", type=float, default=0.5)
+    parser.add_argument("--meetings", type=int, default=9)
+    parser.add_argument("--seconds", type=float, default=48)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--cache", type=Path, default=Path("runs/cache"))
+    parser.add_argument("--json", type=Path)
+    chosen = parser.parse_args(words)
+    torch.set_num_threads(1)
+    diarizer, real = diarizers.find(chosen.diarizer), real_conversation()
+    groups = {"meetings": meetings(chosen.data, chosen.cache, chosen.meetings, chosen.seconds)}
+    if real is not None:
+        groups["telephone, 30 s"] = [real]
+    found = [
+        row for name in chosen.profile or diarizer.spec.profiles for row in rows(diarizer, name, groups, chosen.onset)
+    ]
+    print(f"{'profile':8} {'recordings':22} {'DER':>6} {'miss':>6} {'false':>6} {'conf.':>6} {'slots':>6} {'cost':>6}")
+    for row in found:
+        figures = " ".join(f"{value:6.1f}" for value in (row.der, row.missed, row.false_alarm, row.confused, row.slots))
+        print(f"{row.profile:8} {row.what:22} {figures} {row.cost:6.3f}")
+    if chosen.json:
+        chosen.json.write_text(json.dumps([asdict(row) for row in found], indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
