@@ -18,7 +18,7 @@ $(VENV)/.core: pyproject.toml clients/python/pyproject.toml constraints.txt
 
 # torchaudio's compiled library links CUDA and does not load beside a CPU torch; without it torchaudio is pure Python.
 $(VENV)/.installed: $(VENV)/.core
-	$(PIP) -c constraints.txt -e clients/python -e '.[asteroid,pyannote,train,bench,dev]'
+	$(PIP) -c constraints.txt -e clients/python -e '.[asteroid,pyannote,speechbrain,train,bench,dev]'
 	$(BIN)/python -c "import torch, sys; sys.exit(torch.version.cuda is not None)" \
 	  && rm -f $(VENV)/lib/python3*/site-packages/torchaudio/lib/*.so || true
 	touch $@

@@ -129,7 +129,7 @@ class VoicesDiarizer:
         self.vad, self.encoder, self.listener, self.mel = vad, encoder, listener, Mel()
         self.options = options or clusters.Options()
         weights = [*vad.network.state_dict().items(), *encoder.state_dict().items(), *listener.state_dict().items()]
-        spec: Any = Spec(name, speakers, PROFILES, licence="Apache-2.0 AND MIT")
+        spec: Any = Spec(name, speakers, PROFILES, licence="Apache-2.0 AND MIT AND CC-BY-4.0")
         self.spec: Spec = fingerprint.identified(spec, weights)  # type: ignore[assignment]  # of two fields it has
 
     def profile(self, chosen: str | Profile | None) -> Profile:

@@ -139,7 +139,7 @@ def test_nothing_is_embedded_as_nothing(encoder: Voiceprint) -> None:
 
 
 def test_weights_say_whose_they_are() -> None:
-    for name, licence in (("encoder", "Apache-2.0"), ("silero", "MIT"), ("listener", "Apache-2.0")):
+    for name, licence in (("encoder", "Apache-2.0"), ("silero", "MIT"), ("listener", "CC-BY-4.0")):
         with np.load(voices_file.FOLDER / f"{name}.npz", allow_pickle=False) as file:
             assert str(file["licence"]) == licence
             assert str(file["source"])

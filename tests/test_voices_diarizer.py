@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from buzzing import talk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from zoo import audio
@@ -35,22 +36,6 @@ def one_thread() -> Iterator[None]:
 @cache
 def diarizer() -> VoicesDiarizer:
     return load()
-
-
-def talk(seconds: float, seed: int = 0) -> Array:
-    """Two buzzing voices of their own pitch and formants, in turns of 1.5 s with pauses: speech to Silero, two to the encoder."""
-    rng, time = np.random.default_rng(seed), np.arange(int(seconds * 16000)) / 16000
-    out = np.zeros(len(time))
-    for who, (pitch, formants) in enumerate(((110, (600, 1100, 2500)), (220, (850, 1700, 3100)))):
-        phase = 2 * np.pi * np.cumsum(pitch * (1 + 0.06 * np.sin(2 * np.pi * 3 * time + who))) / 16000
-        voice = np.zeros(len(time))
-        for k in range(1, 30):
-            drift = 1 + 0.25 * np.sin(2 * np.pi * (0.9 + 0.2 * who) * time)
-            gain = sum(np.exp(-0.5 * ((k * pitch - f * drift) / 150) ** 2) for f in formants)
-            voice += (gain + 0.02) * np.sin(k * phase) / np.sqrt(k)
-        syllables = np.clip(1.5 * np.sin(2 * np.pi * 4.2 * time + who), 0, 1)
-        out += voice * syllables * ((time // 1.5).astype(int) % 2 == who) * ((time % 1.5) < 1.3)
-    return np.asarray(0.05 * out + 0.0005 * rng.standard_normal(len(time)), np.float32)
 
 
 def feed(pcm: Array, profile: str, sizes: Sequence[int]) -> tuple[Array, State]:
@@ -244,3 +229,28 @@ def turns() -> tuple[Array, Array]:
         said[n * 400 : (n + 1) * 400, n % 2] = speaking(piece)
         pieces.append(piece / max(1e-3, float(np.abs(piece).max())) * np.float32(0.4))
     return np.concatenate(pieces), said
+
+
+def test_people_have_no_order_and_rows_do_not_know_of_each_other() -> None:
+    network, generator = diarizer().listener, torch.Generator().manual_seed(0)
+    frames = torch.rand(3, 200, 41, generator=generator) ** 4
+    sounds = network.sounds(frames, torch.rand(3, 200, generator=generator))
+    views = torch.nn.functional.normalize(torch.randn(3, 8, 256, generator=generator), dim=-1)
+    people = torch.nn.functional.normalize(torch.randn(3, 5, 256, generator=generator), dim=-1)
+    counts, near = torch.tensor([[3, 1, 0, 9, 2]] * 3), torch.rand(3, 5, generator=generator)
+    people = people * (counts > 0)[..., None]
+    told = network.whose(sounds.hidden, views, people, counts, near)
+    order = torch.tensor([3, 0, 4, 2, 1])
+    moved = network.whose(sounds.hidden, views, people[:, order], counts[:, order], near[:, order])
+    live = counts[0, order] > 0
+    torch.testing.assert_close(moved[..., live], told[..., order][..., live], atol=1e-5, rtol=1e-5)
+    assert told.shape == (3, 20, 5)
+    again = network.whose(sounds.hidden[1:2], views[1:2], people[1:2], counts[1:2], near[1:2])
+    torch.testing.assert_close(again, told[1:2], atol=1e-5, rtol=1e-5)
+
+
+def test_who_speaks_before_anybody_is_known_will_be_the_first() -> None:
+    pcm = talk(4)
+    (early,), (state,) = diarizer().run([pcm], [diarizer().start("0.64s")])
+    assert not early[:, 1:].any() or state.people.live[1:].any()
+    assert (early[20:120, 0] > 0.5).any()

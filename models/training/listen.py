@@ -35,11 +35,12 @@ PEOPLE = 4
 SHARES = (0.07, 0.33, 0.33, 0.27)  # of meetings with one to four
 VIEWED = (160, 120, 80)
 NEARBY = 5  # windows on either side of a segment that its people are not made of
-NOTES = {"licence": "Apache-2.0", "source": "models/training/listen.py"}
+NOTES = {"licence": "CC-BY-4.0", "source": "models/training/listen.py"}
 STRANGERS = 0.4  # how often one who sounds like somebody here is asked about, too
 HUSHED = 0.15
 NOISE = 0.02  # of each of 256 numbers of a view
 Known = tuple[NDArray[np.float32], int, float]  # centroid, windows, their mean cosine to it
+NOBODY: Known = (np.zeros(WIDTH, np.float32), 0, 0.0)
 binary = nn.functional.binary_cross_entropy_with_logits
 
 
@@ -55,6 +56,7 @@ class Recording:
             before frame 40 i of the meeting; zeros where there is none.
         share: `[W, P]`, of each window.
         alone: `[W]`: one voice and enough of it.
+        people: who they are, as in `Meeting`.
     """
 
     active: NDArray[np.bool_]
@@ -63,6 +65,7 @@ class Recording:
     voices: NDArray[np.float32]
     share: NDArray[np.float32]
     alone: NDArray[np.bool_]
+    people: tuple[int, ...]
 
     def segment(self, window: int) -> slice:
         """The frames of the two seconds that end with a window."""
@@ -86,6 +89,7 @@ def heard(meeting: Meeting, vad: silero.Silero, encoder: Encoder) -> dict[str, N
         voices = encoder.after(levelled(windows.transpose(1, 2)), VIEWED)
     return {
         "active": meeting.active,
+        "people": np.array(meeting.people),
         "logs": mels.log().clamp(min=-25).numpy().astype(np.float16),
         "speech": speech[0].numpy(),
         "voices": voices.numpy().astype(np.float16),
@@ -108,6 +112,7 @@ def recording(told: Mapping[str, NDArray[Any]], centre: NDArray[np.float32]) -> 
         voices,
         share,
         (share.sum(1) - most <= 0.05) & (most > 0.4),
+        tuple(told["people"].tolist()),
     )
 
 
@@ -160,7 +165,7 @@ class Listen:
         meant = np.zeros((LAST - FIRST, PEOPLE), np.float32)
         for slot, person in enumerate(rng.permutation(np.flatnonzero(rng.random(speaking.shape[1]) < 0.8))):
             people[slot], counts[slot], near[slot] = met(rng, one, window, int(person))
-            meant[:, slot] = speaking[:, person]
+            meant[:, slot] = speaking[:, person] * (counts[slot] > 0)
         if not counts[-1] and rng.random() < STRANGERS:
             people[-1], counts[-1], near[-1] = self.stranger(rng, one, one.voices[window, 0])
         count = speaking.sum(1)
@@ -171,9 +176,10 @@ class Listen:
 
     def stranger(self, rng: Generator, one: Recording, voice: NDArray[np.float32]) -> Known:
         """Somebody of another meeting who sounds like this voice, of a few: they do not speak here."""
-        others = [self.recordings[n] for n in rng.integers(len(self.recordings), size=8)]
-        found = [met(rng, other, -99, int(rng.integers(other.active.shape[1]))) for other in others if other is not one]
-        return max(found, key=lambda known: float(known[0] @ voice))
+        drawn = [self.recordings[n] for n in rng.integers(len(self.recordings), size=8)]
+        others = [other for other in drawn if not set(other.people) & set(one.people)]
+        found = [met(rng, other, -99, int(rng.integers(other.active.shape[1]))) for other in others]
+        return max(found, key=lambda known: float(known[0] @ voice), default=NOBODY)
 
     def loss(self, network: nn.Module, batch: tuple[Tensor, ...], progress: float) -> Tensor:
         *given, meant, speaking, alone, spoken = batch
@@ -232,7 +238,7 @@ def met(rng: Generator, one: Recording, window: int, person: int) -> Known:
     near = np.abs(np.arange(len(one.voices)) - window) <= NEARBY
     own = np.flatnonzero(one.alone & (one.share.argmax(1) == person) & ~near)
     if not len(own):
-        return np.zeros(WIDTH, np.float32), 0, 0.0
+        return NOBODY
     count = min(len(own), int(np.ceil(rng.exponential(8))))
     first = int(rng.integers(len(own) - count + 1))
     chosen = own[first : first + count] if rng.random() < 0.5 else rng.choice(own, count, replace=False)
