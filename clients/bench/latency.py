@@ -47,6 +47,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--format", choices=("s16le", "f32le"), default="s16le")
     parser.add_argument("--audio", type=Path, help="a sound file to play, round and round; else a synthetic band")
     parser.add_argument("--latency-ms", type=float, help="the most latency to ask the server for")
+    parser.add_argument("--mode", choices=("separate", "speakers"), help="what becomes of speech (default: separate)")
     parser.add_argument("--token", help="bearer key")
     parser.add_argument("--timeout", type=float, default=120.0, help="s that the server may take to be ready")
     parser.add_argument("--json", type=Path, help="file for the figures")
@@ -77,7 +78,7 @@ def prepare(options: argparse.Namespace) -> Load:
     if pcm is None:
         pcm = sound.synthetic(min(LOOP, count * packet / rate), rate, channels)
     data = [pack(piece, options.format) for piece in sound.packets(sound.fit(pcm, channels), packet, count)]
-    start = Start(options.model, rate, channels, options.format, latency_ms=options.latency_ms)
+    start = Start(options.model, rate, channels, options.format, latency_ms=options.latency_ms, mode=options.mode)
     return Load(options.url, start, packet, data, count, options.token, options.timeout)
 
 

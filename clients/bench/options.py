@@ -25,6 +25,8 @@ def paced(made: argparse.ArgumentParser) -> argparse.ArgumentParser:
     made.add_argument("--packet-ms", type=float, default=10.0)
     made.add_argument("--format", choices=("s16le", "f32le"), default="s16le")
     made.add_argument("--latency-ms", type=float, help="the most latency to ask the server for")
+    made.add_argument("--mode", choices=("separate", "speakers"), help="what becomes of speech (default: separate)")
+    made.add_argument("--audio", type=Path, help="a sound file to play, round and round; else a synthetic band")
     return made
 
 

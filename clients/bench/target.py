@@ -46,16 +46,20 @@ def _names(value: Any) -> list[str]:
 
 
 def endless(model: str, options: argparse.Namespace) -> Load:
-    """Paced sessions of a model at its own rate and channels, without an end of their own (`count` is 0).
+    """Paced sessions of a model at its own rate (or that of `--audio`) and channels, without an end of their own (`count` is 0).
 
     `options`: those of `clients.bench.options`.
     """
     info = model_info(options.url, model, options.token)
     rate, channels = int(info["rate"]), int(info["channels"])
+    if options.audio:
+        pcm, rate = sound.load(options.audio)
+        pcm = sound.fit(pcm, channels)
+    else:
+        pcm = sound.synthetic(LOOP, rate, channels)
     packet = max(1, round(rate * options.packet_ms / 1000))
-    pcm = sound.synthetic(LOOP, rate, channels)
     pieces = sound.packets(pcm, packet, pcm.shape[1])
-    start = Start(model, rate, channels, options.format, latency_ms=options.latency_ms)
+    start = Start(model, rate, channels, options.format, latency_ms=options.latency_ms, mode=options.mode)
     return Load(
         options.url, start, packet, [pack(part, options.format) for part in pieces], 0, options.token, options.timeout
     )
