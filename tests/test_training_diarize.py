@@ -107,7 +107,7 @@ def test_error_rate_is_that_of_pyannote_metrics() -> None:
 def test_what_a_stream_keeps_is_grouped_by_person_in_order_of_time() -> None:
     active = np.zeros((120, SLOTS), np.float32)
     active[:50, 0] = active[50:100, 1] = active[100:, 2] = 1
-    kept = compressed(np.random.default_rng(0), active, TINY)
+    kept = compressed(np.random.default_rng(0), active, TINY, doubt=0.0)
     assert kept.shape == (TINY.cache,)
     people = [active[k].argmax() if k >= 0 and active[k].any() else -1 for k in kept]
     groups = [p for p, before in zip(people, [None, *people], strict=False) if p != before and p >= 0]

@@ -134,15 +134,15 @@ def spread_out(network: nn.Module, layers: int) -> None:
                 weight.normal_(0, weight.shape[1] ** -0.5 / ((2 * layers) ** 0.5 if adds else 1))
 
 
-def compressed(rng: np.random.Generator, active: Flags, size: Size) -> NDArray[np.int64]:
+def compressed(rng: np.random.Generator, active: Flags, size: Size, doubt: float | None = None) -> NDArray[np.int64]:
     """Which of the frames `[P, 4]` (share of speech in 80 ms) a stream would have kept, -1 for silence, `[cache]`.
 
     The rule is the model's own; the probabilities are those of a model that may be good or bad: a stream of a doubtful one
-    keeps other frames than that of a sure one, and has to do with them.
+    keeps other frames than that of a sure one, and has to do with them. `doubt`: from 0 to 0.8, drawn if not given.
     """
     if len(active) <= size.cache:
         return np.arange(len(active))
-    doubt = rng.uniform(0, 0.8)
+    doubt = rng.uniform(0, 0.8) if doubt is None else doubt
     yes = 1 - doubt * rng.random(active.shape)
     yes *= np.where(rng.random(active.shape) < 0.05 + 0.2 * doubt, rng.random(active.shape), 1)
     no = (0.2 + doubt) * rng.random(active.shape) ** 3
