@@ -28,7 +28,6 @@ RATE = 16000
 MEMORY = 30 * RATE  # of a stream that was cut off: enough to meet everybody again in most conversations
 PEOPLE = 4
 SPEECH, PAUSE = 0.15, RATE  # a probability that may be speech; samples without it before the separator rests
-BUSY = 32  # s after which a diarizer's memory is as full as it gets
 
 
 class Encoder(Protocol):
@@ -151,15 +150,6 @@ class Speakers:
             Activity(0, nothing.T),
             self.vad.start() if self.vad else None,
         )
-
-    def busy(self) -> State:
-        """The state of a session that has gone on for long, with all memories full: what a run costs then."""
-        rng = np.random.default_rng(0)
-        state, hop = self.start(), self.hop
-        for _ in range(BUSY * RATE // hop):
-            sound = 0.1 * rng.standard_normal((1, 1, hop)) * (rng.random() < 0.7)
-            _, (state,) = self.run(sound.astype(np.float32), [state])
-        return state
 
     def activity(self, state: State) -> Activity:
         """What the run that gave this state has told of who speaks, ahead of the tracks."""

@@ -115,7 +115,9 @@ def test_law_4_a_stateful_model_is_the_same_at_any_multiple_of_its_hop(name: str
 def test_a_stream_that_was_cut_off_goes_on_as_if_it_had_not_been(name: str, rate: int | None) -> None:
     """A stateless model gives the very samples; one with state is rebuilt from the past that it says it needs."""
     if name in ("made-speakers", "made-chain"):
-        pytest.skip("whose voice is on which source is learned anew; people keep their numbers: test_speakers_session.py")
+        pytest.skip(
+            "whose voice is on which source is learned anew; people keep their numbers: test_speakers_session.py"
+        )
     separator = zoo.load(name)
     spec = separator.spec
     plan = Plan(rate or spec.rate, spec.channels, spec.rate, spec.framing)

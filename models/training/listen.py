@@ -38,7 +38,6 @@ NEARBY = 5  # windows on either side of a segment that its people are not made o
 NOTES = {"licence": "CC-BY-4.0", "source": "models/training/listen.py"}
 STRANGERS = 0.4  # how often one who sounds like somebody here is asked about, too
 HUSHED = 0.15
-NOISE = 0.02  # of each of 256 numbers of a view
 Known = tuple[NDArray[np.float32], int, float]  # centroid, windows, their mean cosine to it
 NOBODY: Known = (np.zeros(WIDTH, np.float32), 0, 0.0)
 binary = nn.functional.binary_cross_entropy_with_logits
@@ -129,10 +128,8 @@ class Asking(nn.Module):
         given = normal(logs.float(), speech)
         if self.training:
             given = given * (torch.rand(len(given), 1, given.shape[2], device=given.device) > 0.1)
-            views = nn.functional.normalize(views + NOISE * torch.randn_like(views), dim=-1)
         sounds = self.network.hear(given)
-        heard = nn.functional.dropout(sounds.hidden, 0.3, self.training)  # a voice is to be known by its embeddings
-        whose = self.network.whose(heard, views, people, counts, near)
+        whose = self.network.whose(sounds.hidden, views, people, counts, near)
         return sounds.speech, sounds.pure, whose
 
 
