@@ -67,7 +67,7 @@ async def costs(separator: Separator, engine: Engine) -> Costs:
 async def _measure(separator: Separator, window: int, engine: Engine) -> dict[int, float]:
     """Seconds by batch: the lower quartile of several runs, after one that warms up.
 
-    Of models that tell speakers apart, late in a conversation: at its start and without speech a run costs a third.
+    Of models that tell speakers apart, late in a conversation: at its start and without speech a run costs a fifth.
     These are kept for long, so they are the machine's own speed; what others take of it just now is the watch's business.
     """
     found: dict[int, float] = {}

@@ -4,8 +4,9 @@
 
 The meetings are those that training watches (`training/diarize.py`): 48 s, two to four people in turn, rooms, noise and
 telephones, about 10 % of speech overlapped. The conversation is the sample of pyannote.audio. DER with collar 0 and overlap
-scored (NIST RT-09), of what is above `--onset`, with nothing done to it, or of turns with gaps closed (`--gap`); miss, false alarm and confusion in percent of speech.
-What a second of audio costs in processor time is of all of them heard together.
+scored (NIST RT-09), of what is above `--onset` with nothing done to it, or of turns with gaps closed (`--gap`); miss,
+false alarm and confusion in percent of speech. What a second of audio costs in processor time is of all of them heard
+together.
 """
 
 from __future__ import annotations
