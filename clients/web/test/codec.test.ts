@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import golden from "../../../tests/golden_wire.json";
-import { type FromClient, decode, encode, pack, unpack } from "../src/codec";
+import { type FromClient, decode, encode, pack, unpack } from "../src/client/codec";
 
 const bytes = (hex: string): ArrayBuffer => Uint8Array.from(hex.match(/../g) ?? [], (two) => parseInt(two, 16)).buffer;
 

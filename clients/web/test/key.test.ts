@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { Key } from "../src/key";
-import { connector } from "../src/socket";
+import { Key } from "../src/client/key";
+import { connector } from "../src/client/socket";
 
 const fetched = vi.fn<typeof fetch>();
 const dialled = vi.fn();

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { FADE, Mixer, type Policy, QUANTUM } from "../src/mixer";
-import { Ring } from "../src/ring";
+import { FADE, Mixer, type Policy, QUANTUM } from "../src/client/mixer";
+import { Ring } from "../src/client/ring";
 
 const POLICY: Policy = { target: 1024, step: 512, cap: 4096, slack: Infinity, rate: 48000 };
 

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { Failure } from "../src/errors";
-import { Patience } from "../src/patience";
-import { Session } from "../src/session";
+import { Failure } from "../src/client/errors";
+import { Patience } from "../src/client/patience";
+import { Session } from "../src/client/session";
 import { READY, START, type Watched, Wire, chunk, handlers, plane, ramp, watched } from "./wire";
 
 const TOKEN = READY.resume;

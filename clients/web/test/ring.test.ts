@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { Ring, unwrap } from "../src/ring";
+import { Ring, unwrap } from "../src/client/ring";
 
 const ramp = (start: number, length: number, sign = 1): Float32Array => Float32Array.from({ length }, (_, i) => sign * (start + i));
 

@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, it } from "vitest";
 import golden from "../../../tests/golden_wire.json";
-import { Session } from "../src/session";
+import { Session } from "../src/client/session";
 import { READY, START, type Watched, Wire, handlers, watched } from "./wire";
 
 const CHUNK = Uint8Array.from(golden.binary[0].hex.match(/../g) ?? [], (two) => parseInt(two, 16)).buffer;

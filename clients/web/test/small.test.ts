@@ -1,10 +1,10 @@
 import { describe, expect, it } from "vitest";
-import { FLOOR, freshFader, gains, gainOf } from "../src/faders";
-import { FileSource } from "../src/file";
-import { Lag } from "../src/lag";
-import { Latency } from "../src/latency";
-import { type Model, pick } from "../src/models";
-import { clock, decibels, ms, share, title } from "../src/ui/text";
+import { FLOOR, freshFader, gains, gainOf } from "../src/app/faders";
+import { FileSource } from "../src/client/file";
+import { Lag } from "../src/client/lag";
+import { Latency } from "../src/client/latency";
+import { type Model, pick } from "../src/client/models";
+import { clock, decibels, ms, share, title } from "../src/app/ui/text";
 
 describe("faders", () => {
   const [plain, muted, solo] = [freshFader(), { ...freshFader(), mute: true }, { ...freshFader(), solo: true }];

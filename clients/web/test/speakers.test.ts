@@ -1,12 +1,12 @@
 import { beforeEach, describe, expect, it } from "vitest";
 import golden from "../../../tests/golden_wire.json";
-import { decode } from "../src/codec";
-import { type Conversation, json, rttm, stem } from "../src/export";
-import { Joint } from "../src/joint";
-import { type Model, choose } from "../src/models";
-import { Session } from "../src/session";
-import { Timeline, type Told, type Turn } from "../src/turns";
-import { Levels, place, span, ticks } from "../src/ui/span";
+import { decode } from "../src/client/codec";
+import { type Conversation, json, rttm, stem } from "../src/client/export";
+import { Joint } from "../src/client/joint";
+import { type Model, choose } from "../src/client/models";
+import { Session } from "../src/client/session";
+import { Timeline, type Told, type Turn } from "../src/client/turns";
+import { Levels, place, span, ticks } from "../src/app/ui/span";
 import { READY, START, type Watched, Wire, handlers, plane, watched } from "./wire";
 
 const turn = (id: number, speaker: number, start: number, end: number, final = false): Turn => ({ id, speaker, start, end, final });

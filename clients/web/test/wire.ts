@@ -2,8 +2,8 @@
 
 import { vi } from "vitest";
 import golden from "../../../tests/golden_wire.json";
-import type { Handlers } from "../src/session";
-import type { Socket } from "../src/socket";
+import type { Handlers } from "../src/client/session";
+import type { Socket } from "../src/client/socket";
 
 export const READY = { ...golden.server[0], stems: ["mix"], channels: 1, rate: 48000 };
 export const START = { type: "start", model: "music", rate: 48000, channels: 1, format: "s16le" } as const;

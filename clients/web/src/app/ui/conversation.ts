@@ -1,7 +1,7 @@
 // The card of a conversation: a lane for everybody who has spoken, the time under them, and the turns to take away.
 
 import { type App, RATE } from "../app";
-import { type Conversation as Told, json, rttm, stem } from "../export";
+import { type Conversation as Told, json, rttm, stem } from "../../client/export";
 import { gains } from "../faders";
 import { make, pen, write } from "./elements";
 import { type Person, person } from "./person";

@@ -1,7 +1,7 @@
 // One speaker's lane: a name to edit, the turns as they come, level, fader, mute, solo.
 
 import type { Fader } from "../faders";
-import type { Timeline } from "../turns";
+import type { Timeline } from "../../client/turns";
 import { controls } from "./controls";
 import { make, pen } from "./elements";
 import { type Colours, Levels, type Span, drawLane } from "./span";

@@ -1,16 +1,16 @@
 // What the page is doing, without any of its elements: a song or a microphone, one run at a time, and the faders.
 
-import { type Failure, asFailure } from "./errors";
+import { type Failure, asFailure } from "../client/errors";
 import { type Fader, freshFader, gains } from "./faders";
-import { FileSource, type Song, decodeSong } from "./file";
-import { Key } from "./key";
-import { MicrophoneSource } from "./microphone";
-import { type Choice, type Into, type Model, type Purpose, choose } from "./models";
-import { Run } from "./run";
-import type { Chunk, Mode } from "./codec";
-import { connector } from "./socket";
-import type { Source } from "./source";
-import { Timeline } from "./turns";
+import { FileSource, type Song, decodeSong } from "../client/file";
+import { Key } from "../client/key";
+import { MicrophoneSource } from "../client/microphone";
+import { type Choice, type Into, type Model, type Purpose, choose } from "../client/models";
+import { Run } from "../client/run";
+import type { Chunk, Mode } from "../client/codec";
+import { connector } from "../client/socket";
+import type { Source } from "../client/source";
+import { Timeline } from "../client/turns";
 
 export const RATE = 48000; // asked of the context and so of the session: one clock from microphone to ear
 

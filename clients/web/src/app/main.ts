@@ -2,9 +2,9 @@
 
 import { App, RATE } from "./app";
 import { debug } from "./debug";
-import { asFailure } from "./errors";
+import { asFailure } from "../client/errors";
 import { gains } from "./faders";
-import { type Into, type Model, fetchModels, speaks } from "./models";
+import { type Into, type Model, fetchModels, speaks } from "../client/models";
 import { Conversation } from "./ui/conversation";
 import { figures, showFigures } from "./ui/figures";
 import { reconnecting, status } from "./ui/status";

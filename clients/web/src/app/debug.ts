@@ -1,7 +1,7 @@
 // `window.rivulet`: what tests and developers look at. docs/client-web.md describes it.
 
 import type { App } from "./app";
-import type { Chunk } from "./codec";
+import type { Chunk } from "../client/codec";
 import { gains } from "./faders";
 import { type Recording, Tap } from "./tap";
 

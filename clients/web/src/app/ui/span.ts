@@ -1,6 +1,6 @@
 // The stretch of time that the speakers' lanes show, all of them the same, and what is drawn on it.
 
-import type { Turn } from "../turns";
+import type { Turn } from "../../client/turns";
 
 const PIXELS = 26; // a second
 export const BAR = 0.128; // seconds of sound a bar of level
