@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.bsrnn import BandSplitRNN, Carried, network_from
+from models.bsrnn import BandSplitRNN, Carried
+from models.bsrnn_file import network_from
 from models.fingerprint import identified
 from streaming.framing import Array
 

@@ -10,7 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from models.bsrnn import save  # noqa: E402
+from models.bsrnn_file import save  # noqa: E402
 from models.bsrnn_separator import BandSplitSeparator, load  # noqa: E402
 from models.training.data import song_excerpt  # noqa: E402
 from models.training.evaluate import apart  # noqa: E402

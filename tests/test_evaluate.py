@@ -13,7 +13,9 @@ torch = pytest.importorskip("torch")
 from checkpoints_demucs import tiny_repo  # noqa: E402
 
 from models import registry, toys  # noqa: E402
-from models.bsrnn import BandSplitRNN, Config, save  # noqa: E402
+from models.bsrnn import BandSplitRNN  # noqa: E402
+from models.bsrnn_config import Config  # noqa: E402
+from models.bsrnn_file import save  # noqa: E402
 from models.bsrnn_separator import BandSplitSeparator, load  # noqa: E402
 from models.training.data import STEMS, store_track  # noqa: E402
 from models.training.evaluate import (  # noqa: E402

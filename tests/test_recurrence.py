@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 from torch import Tensor  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
-from models.bsrnn import Interpolate, Memory  # noqa: E402
+from models.recurrence import Interpolate, Memory  # noqa: E402
 
 
 @pytest.mark.parametrize("parallel", [False, True])

@@ -18,7 +18,9 @@ import soundfile
 
 torch = pytest.importorskip("torch")
 
-from models.bsrnn import BandSplitRNN, Config, network_from, save  # noqa: E402
+from models.bsrnn import BandSplitRNN  # noqa: E402
+from models.bsrnn_config import Config  # noqa: E402
+from models.bsrnn_file import network_from, save  # noqa: E402
 from models.bsrnn_separator import load  # noqa: E402
 from models.training.__main__ import main  # noqa: E402
 from models.training.average import average  # noqa: E402

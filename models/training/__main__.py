@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from models.bsrnn import MUSIC, SPEECH
+from models.bsrnn_config import MUSIC, SPEECH
 from models.training.augment_music import Augment
 from models.training.conversations import ConversationMixer, Shares
 from models.training.data import music_bank, speech_bank

@@ -11,7 +11,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from models.bsrnn import network_from, save
+from models.bsrnn_file import network_from, save
 
 
 def average(folders: Sequence[Path], out: Path, shares: Sequence[float] | None = None) -> None:

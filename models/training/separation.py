@@ -12,7 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.bsrnn import BandSplitRNN, Config, network_from, save
+from models.bsrnn import BandSplitRNN
+from models.bsrnn_config import Config
+from models.bsrnn_file import network_from, save
 from models.training.losses import energy, partition_invariant, si_sdr, stems_loss
 from models.training.mixing import typical_pitch
 

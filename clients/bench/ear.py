@@ -1,0 +1,146 @@
+"""Mouth to ear in a real browser, over WebSocket and over WebRTC, side by side.
+
+    python -m clients.bench.ear --url http://127.0.0.1:8000 --model music --seconds 30 --json out/ear.json
+
+Chromium opens the page's Live mix with a microphone that plays a sound file, and this program listens beside the page:
+it records what the microphone gives to Web Audio and what the page gives to the loudspeakers, in one AudioContext, so with
+one clock. With all faders up the stems add up to the microphone's sound; how much later they do is found by generalised
+cross-correlation (C. Knapp and G. Carter, "The generalized correlation method for estimation of time delay", 1976) of
+one window after the other. Everything is in it but the delays of the sound devices, which a headless browser does not have:
+capture, the way there, the server's receive buffer, framing, computing, encoding, the way back, the player's jitter buffer.
+
+The transports take turns (`--rounds`), so that what else the machine does weighs on both. Exit code 2 with `--check`: WebRTC's
+p95 is more than 120 ms above the WebSocket's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import os
+import shutil
+import sys
+import tempfile
+import wave
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clients.bench import report, sound
+from clients.bench.circumstances import circumstances
+from clients.bench.options import parser as options
+
+RATE = 48_000  # of the page's AudioContext
+WINDOW, STEP = 2.0, 0.25  # s
+LONGEST = 3.0  # s that are looked for
+CLEAR = 3.0  # a peak of the correlation counts if it is so many times the next one
+MORE_MS = 120.0  # that WebRTC may take beyond the WebSocket
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage", "--mute-audio",
+    "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream", "--autoplay-policy=no-user-gesture-required",
+]  # fmt: skip
+
+# Runs in the page before its own code: it knows nothing of the page but Web Audio.
+LISTEN = """(() => {
+  const ear = (window.ear = { outs: new Set(), microphone: null, context: null });
+  const connect = AudioNode.prototype.connect;
+  AudioNode.prototype.connect = function (to, ...more) {
+    if (to === this.context.destination) { ear.context = this.context; ear.outs.add(this); }
+    return connect.call(this, to, ...more);
+  };
+  const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+  navigator.mediaDevices.getUserMedia = async (wanted) => (ear.microphone = await ask(wanted));
+  const code = `registerProcessor("ear", class extends AudioWorkletProcessor {
+    process(inputs) {
+      const planes = inputs.map((input) => input[0]?.slice() ?? new Float32Array(128));
+      this.port.postMessage(planes, planes.map((plane) => plane.buffer));
+      return true;
+    }
+  });`;
+  ear.start = async () => {
+    const { context } = ear;
+    await context.audioWorklet.addModule(URL.createObjectURL(new Blob([code], { type: "text/javascript" })));
+    const mono = { channelCount: 1, channelCountMode: "explicit" };
+    const node = new AudioWorkletNode(context, "ear", { numberOfInputs: 2, numberOfOutputs: 0, ...mono });
+    const mouth = context.createMediaStreamSource(ear.microphone);
+    connect.call(mouth, node, 0, 0);
+    for (const out of ear.outs) connect.call(out, node, 0, 1);
+    ear.planes = [[], []];
+    node.port.onmessage = ({ data }) => data.forEach((plane, i) => ear.planes[i].push(plane));
+  };
+  ear.stop = () => ear.planes.map((parts) => {
+    const bytes = new Uint8Array(parts.length * 512);
+    parts.forEach((part, i) => bytes.set(new Uint8Array(part.buffer), i * 512));
+    let text = "";
+    for (let i = 0; i < bytes.length; i += 32768) text += String.fromCharCode(...bytes.subarray(i, i + 32768));
+    return btoa(text);
+  });
+})();"""
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What the microphone gave, and what came out, `[T]` each; and what the page declared, ms."""
+
+    mouth: sound.Array
+    ear: sound.Array
+    declared: float | None
+
+
+def delays(mouth: sound.Array, ear: sound.Array, rate: int = RATE) -> tuple[list[float], int]:
+    """By how much `ear` is later than `mouth`, in ms, window after window; and how many windows gave no clear answer.
+
+    The cross-spectrum is whitened by the square root of its magnitude: between plain correlation, which a tone makes
+    ambiguous, and the phase transform, which listens to noise where there is no sound.
+    """
+    window, step, longest = round(WINDOW * rate), round(STEP * rate), round(LONGEST * rate)
+    size = 1 << (window + longest - 1).bit_length()
+    found, unclear = [], 0
+    for at in range(0, min(len(mouth), len(ear)) - window - longest, step):
+        said, heard = mouth[at : at + window], ear[at : at + window + longest]
+        cross = np.fft.rfft(heard, size) * np.conj(np.fft.rfft(said, size))
+        likeness = np.abs(np.fft.irfft(cross / np.sqrt(np.abs(cross) + 1e-9), size)[:longest])
+        best = int(np.argmax(likeness))
+        rest = np.delete(likeness, slice(max(0, best - rate // 200), best + rate // 200))
+        if likeness[best] > CLEAR * rest.max() and np.abs(said).max() > 1e-3:
+            found.append(1000 * best / rate)
+        else:
+            unclear += 1
+    return found, unclear
+
+
+def summary(values: Sequence[float], unclear: int, declared: float | None) -> dict[str, Any]:
+    """Percentiles, ms."""
+    at = np.percentile(values, (5, 50, 95)) if values else (np.nan,) * 3
+    p5, p50, p95 = (float(value) for value in at)
+    most = max(values, default=float("nan"))
+    return {"declared_ms": declared, "p5_ms": p5, "p50_ms": p50, "p95_ms": p95, "max_ms": most,
+            "windows": len(values), "unclear": unclear}  # fmt: skip
+
+
+@contextmanager
+def opened(url: str, microphone: Path, chromium: str) -> Iterator[Any]:
+    """The page, listened to."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        flags = [*FLAGS, f"--use-file-for-fake-audio-capture={microphone.resolve()}"]
+        browser = driver.chromium.launch(executable_path=chromium, headless=True, args=flags)
+        try:
+            page = browser.new_page()
+            page.add_init_script(LISTEN)
+            page.goto(url)
+            yield page
+        finally:
+            browser.close()
+
+
+def fetched(page: Any) -> tuple[sound.Array, sound.Array]:
+    """What was recorded, `[T]` each."""
+    texts: list[str] = page.evaluate("() => ear.stop()")
+    mouth, ear = (np.frombuffer(base64.b64decode(text), "<f4") for text in texts)
+    return mouth, ear
