@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from models.diarizer import Diarizer
 from models.registry import EMBEDDED
-from models.speakers import Encoder, Vad
+from models.speakers import Vad
+
+if TYPE_CHECKING:
+    from models.voiceprint import Voiceprint
 
 Diarizers = dict[str, Callable[[], Diarizer]]
 
@@ -39,7 +43,7 @@ def find(name: str) -> Diarizer:
     return known[name]() if name in known else _sortformer(name, Path(name).stem)
 
 
-def encoder() -> Encoder:
+def encoder() -> Voiceprint:
     """What tells voices apart."""
     from models.voiceprint import load
 

@@ -21,12 +21,13 @@ from models import speakers_ears as ears
 from models.diarizer import Diarizer
 from models.inner import Inner
 from models.separator import Separator, Spec
-from streaming import assign
+from streaming import assign, overlap
 from streaming.framing import Array, Framing
 
 RATE = 16000
 MEMORY = 30 * RATE  # of a stream that was cut off: enough to meet everybody again in most conversations
 PEOPLE = 4
+TOGETHER = overlap.Options()
 SPEECH, PAUSE = 0.15, RATE  # a probability that may be speech; samples without it before the separator rests
 
 
@@ -70,6 +71,7 @@ class State:
     mixture: Array
     tracks: Array
     activity: Activity
+    overlap: overlap.State | None = None
     vad: Any = None
     quiet: int = 0
 
@@ -85,6 +87,7 @@ class Speakers:
         vad: where it has heard no speech for a second, the separator rests; None: it never does.
         memory: samples of 16 kHz from which a stream that was cut off is rebuilt.
         encoder: hears which source is whose; None: only where voices were carried before tells it.
+        together: how the sources tell that a second person speaks; None: the diarizer alone tells.
 
     Raises:
         ValueError: a separator that is not mono, or more people than the diarizer tells apart.
@@ -102,6 +105,7 @@ class Speakers:
         vad: Vad | None = None,
         options: assign.Options | None = None,
         memory: int = MEMORY,
+        together: overlap.Options | None = TOGETHER,
     ) -> None:
         self.people = min(diarizer.spec.speakers, PEOPLE) if people is None else people
         if not 1 <= self.people <= diarizer.spec.speakers:
@@ -111,6 +115,7 @@ class Speakers:
         self.separator, self.diarizer, self.name = separator, diarizer, profile
         self.memory, self.vad = memory, vad if separator is not None else None
         self.encoder = encoder if separator is not None else None
+        self.together = together if separator is not None else None
         self.profile = diarizer.spec.profiles[profile] if profile else next(iter(diarizer.spec.profiles.values()))
         asked = options or assign.Options()
         self.options = replace(asked, wait=max(asked.wait, -(-buffer // assign.FRAME)))
@@ -148,6 +153,7 @@ class Speakers:
             np.zeros((1, 0), np.float32),
             np.zeros((self.people, self.spec.framing.delay), np.float32),
             Activity(0, nothing.T),
+            overlap.start(sources) if self.together else None,
             self.vad.start() if self.vad else None,
         )
 
@@ -183,8 +189,10 @@ class Speakers:
         sources, separators = self._separate(pcm, states)
         after = []
         for n, state in enumerate(states):
-            activity = Activity(state.activity.start + len(state.activity.probs), probs[n])
-            after.append(replace(state, diarizer=diarizers[n], separator=separators[n], activity=activity))
+            together, heard = self._overlapped(state.overlap, sources[n], probs[n])
+            activity = Activity(state.activity.start + len(state.activity.probs), heard)
+            parts = {"diarizer": diarizers[n], "separator": separators[n], "overlap": together}
+            after.append(replace(state, activity=activity, **parts))
         if self.separator is None:
             return np.zeros((len(states), 0, self.hop), np.float32), after
         after = [self._hear(*row) for row in zip(after, pcm, sources, strict=True)]
@@ -192,6 +200,14 @@ class Speakers:
             after = self._listen(after, self.encoder)
         rows = [self._tell(state) for state in after]
         return np.stack([tracks for tracks, _ in rows]), [state for _, state in rows]
+
+    def _overlapped(
+        self, state: overlap.State | None, sources: Array, probs: Array
+    ) -> tuple[overlap.State | None, Array]:
+        """Who speaks, `[F, N]`, by the diarizer and by the sources."""
+        if state is None or self.together is None:
+            return state, probs
+        return overlap.tell(self.together, overlap.hear(state, sources), probs)
 
     def _watch(self, pcm: Array, states: Sequence[State], vad: Vad) -> list[State]:
         """For how long nobody has spoken."""

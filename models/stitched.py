@@ -26,13 +26,14 @@ RATE = 16000  # of encoders and diarizers
 VOICE = 160 * FRAME  # samples that an encoder hears of a voice
 
 Encoder = Callable[[Sequence[Array]], Array]
-"""Speaker embeddings: `[B, T]` at 16 kHz to `[B, D]` unit vectors, as `models.voiceprint.load().embed`."""
+"""Speaker embeddings: `[B, T]` at 16 kHz to `[B, D]` unit vectors about their common mean, as
+`models.voiceprint.load().apart`."""
 
 
 class Embeds(Protocol):
     """What has such an encoder (`models.voiceprint`)."""
 
-    def embed(self, pcm: Sequence[Array]) -> Array: ...
+    def apart(self, pcm: Sequence[Array]) -> Array: ...
 
 
 @dataclass(frozen=True)
@@ -175,16 +176,16 @@ class Stitched:
         return tracks, after
 
     def _embedded(self, windows: Sequence[align_cues.Heard]) -> list[Array | None]:
-        """Embeddings `[S, D]` of each window; of all sessions in one call."""
+        """Embeddings `[2, S, D]` of each window; of all sessions in one call."""
         if self.encoder is None:
             return [None] * len(windows)
-        places = [(n, s) for n, w in enumerate(windows) for s, a in enumerate(w.alone) if a.sum() >= self.rules.embed]
-        if not places:
+        spans = np.stack([(window.said, window.alone) for window in windows])  # [B, 2, S, F]
+        places = np.argwhere(spans.sum(-1) >= self.rules.embed)
+        if not len(places):
             return [None] * len(windows)
-        rows = self.encoder([voice(windows[n].sources[s], windows[n].alone[s], self.frame) for n, s in places])
-        out = np.zeros((len(windows), len(self.spec.sources), rows.shape[1]), np.float32)
-        for (n, s), row in zip(places, rows, strict=True):
-            out[n, s] = row
+        rows = self.encoder([voice(windows[n].sources[s], spans[n, k, s], self.frame) for n, k, s in places])
+        out = np.zeros((*spans.shape[:3], rows.shape[1]), np.float32)
+        out[tuple(places.T)] = rows
         return list(out)
 
     def _who_speaks(self, pcm: Array, states: Sequence[State]) -> list[State]:
@@ -233,4 +234,4 @@ def continuous(separator: Separator, encoder: Callable[[], Embeds | None]) -> Se
     if not (windowed and separator.spec.interchangeable and len(separator.spec.sources) > 1):
         return separator
     found = encoder()
-    return Stitched(separator, found.embed if found else None)
+    return Stitched(separator, found.apart if found else None)

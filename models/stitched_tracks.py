@@ -41,7 +41,7 @@ from streaming.framing import Array, Framing
 
 SETTINGS = {
     "none": Rules(overlap=0, voice=0, activity=0),
-    "overlap": Rules(voice=0, activity=0),
+    "overlap": Rules(voice=0, activity=0, stay=0.1),
     "voice": Rules(activity=0),
     "three": Rules(),
     "truth": Rules(),
@@ -105,7 +105,7 @@ def encoder() -> Encoder:
     """The speaker encoder that ships."""
     from models import voiceprint
 
-    return voiceprint.load().embed
+    return voiceprint.load().apart
 
 
 def diarizer_of(name: str | None) -> Diarizer | None:

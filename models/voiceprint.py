@@ -81,12 +81,14 @@ class Voiceprint:
     """The encoder for whole sounds: see `models.speakers.Encoder`. Several threads may call it at once.
 
     A sound longer than 1.6 s is the mean of windows that overlap by half, as the encoder was trained to be used.
+
+    `centre` `[256]` is what all voices have in common.
     """
 
     width = WIDTH
 
-    def __init__(self, encoder: Encoder) -> None:
-        self.encoder, self.mel = encoder, Mel()
+    def __init__(self, encoder: Encoder, centre: Array) -> None:
+        self.encoder, self.mel, self.centre = encoder, Mel(), centre
 
     def embed(self, pcm: Sequence[Array]) -> Array:
         """Sounds `[T]` at 16 kHz, each of one voice, to unit vectors `[len(pcm), 256]`."""
@@ -99,7 +101,12 @@ class Voiceprint:
                 same = [n for n, window in enumerate(windows) if len(window) == length]
                 told[same] = self.encoder(levelled(torch.stack([windows[n] for n in same]))).numpy()
         sums = np.stack([told[owners == n].sum(0) for n in range(len(pcm))]) if len(pcm) else told
-        return np.asarray(sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-9), np.float32)
+        return _unit(sums)
+
+    def apart(self, pcm: Sequence[Array]) -> Array:
+        """As `embed`, about the common mean of all voices, where cosines say more: pieces of two seconds of two voices have 0.1
+        instead of 0.5, of one voice 0.5 instead of 0.75."""
+        return _unit(self.embed(pcm) - self.centre) if len(pcm) else self.embed(pcm)
 
     def __call__(self, pcm: Array) -> Array:
         """`[B, T]` to `[B, 256]`."""
@@ -114,6 +121,13 @@ class Voiceprint:
         return [mels[start : start + LENGTH] for start in starts]
 
 
+def _unit(rows: Array) -> Array:
+    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9), np.float32)
+
+
 def load() -> Voiceprint:
-    """The embedded weights."""
-    return Voiceprint(voices_file.load(Encoder(), "encoder"))
+    """The embedded weights; the mean is that of the voices of our training."""
+    from models.voices_network import Listener  # which needs sizes from here
+
+    centre = voices_file.load(Listener(), "listener").centre.numpy()
+    return Voiceprint(voices_file.load(Encoder(), "encoder"), centre)

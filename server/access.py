@@ -19,9 +19,14 @@ from server.config import Settings
 from streaming.wire import ClientError
 
 log = structlog.get_logger(__name__)
-STATUS = {"unauthorized": 401, "forbidden": 403, "too_many": 429, "too_large": 413, "timeout": 408, "bad_message": 400}
+STATUS = {
+    "unauthorized": 401, "forbidden": 403, "too_many": 429, "too_large": 413, "timeout": 408, "bad_message": 400,
+    "unknown_model": 404, "unknown_session": 404, "conflict": 409, "latency": 422, "unsupported": 415,
+    "precondition": 412, "restart": 422, "internal": 500,
+}  # fmt: skip
 LARGEST_BODY = 16 << 10  # bytes
 PATIENCE_S = 10.0
+RETRY_S = 5  # where nothing better is known
 
 
 class Wanted(BaseModel):
@@ -71,20 +76,23 @@ def protect(app: FastAPI, gate: Gate, settings: Settings) -> None:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.origins,
-            allow_methods=["GET", "POST"],
-            allow_headers=["Authorization"],
+            allow_methods=["GET", "POST", "PATCH", "DELETE", "OPTIONS"],
+            allow_headers=["Authorization", "Content-Type", "If-Match"],
+            expose_headers=["Location", "Link", "ETag", "Accept-Post", "Accept-Patch", "Retry-After"],
         )
 
 
 async def _refuse(_: Request, error: Exception) -> Response:
     assert isinstance(error, ClientError)
     headers = {}
+    status = STATUS.get(error.code, 503)
     if error.code == "unauthorized":
         headers["WWW-Authenticate"] = 'Bearer realm="rivulet"'
     if error.retry_after_ms is not None:
         headers["Retry-After"] = str(math.ceil(error.retry_after_ms / 1000))
-    body = {"error": {"code": error.code, "message": error.message}}
-    return JSONResponse(body, STATUS.get(error.code, 503), headers)
+    elif status == 503:
+        headers["Retry-After"] = str(RETRY_S)
+    return JSONResponse({"error": {"code": error.code, "message": error.message}}, status, headers)
 
 
 def _tokens(gate: Gate) -> APIRouter:
@@ -104,25 +112,25 @@ def _tokens(gate: Gate) -> APIRouter:
 
 async def _wanted(request: Request) -> Wanted:
     try:
-        return Wanted.model_validate_json(await _body(request) or b"{}")
+        return Wanted.model_validate_json(await body(request) or b"{}")
     except ValidationError as error:
         one = error.errors(include_url=False)[0]
         where = ".".join(map(str, one["loc"])) or "the body"
         raise ClientError("bad_message", f"{where}: got {str(one['input'])[:100]!r}, {one['msg']}") from None
 
 
-async def _body(request: Request) -> bytes:
-    """Of at most `LARGEST_BODY`: FastAPI would take any, and before it asks who comes."""
-    body = b""
+async def body(request: Request, largest: int = LARGEST_BODY) -> bytes:
+    """Of at most so many bytes: FastAPI would take any, and before it asks who comes."""
+    got = b""
     try:
         async with asyncio.timeout(PATIENCE_S):
             async for part in request.stream():
-                body += part
-                if len(body) > LARGEST_BODY:
-                    raise ClientError("too_large", f"got a body of over {LARGEST_BODY} bytes")
+                got += part
+                if len(got) > largest:
+                    raise ClientError("too_large", f"got a body of over {largest} bytes")
     except TimeoutError:
         raise ClientError("timeout", f"the body did not come within {PATIENCE_S:g} s") from None
-    return body
+    return got
 
 
 def _documentation(app: FastAPI) -> APIRouter:

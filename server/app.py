@@ -37,6 +37,7 @@ from server.shelf import Shelf
 from server.signing import Signer
 from server.tickets import Tickets
 from server.watch import Watch, watch_loop
+from server.webrtc.routes import install
 from server.websocket import WebSocketTransport
 from streaming import wire
 
@@ -103,6 +104,8 @@ def create(settings: Settings, registry: Registry | None = None) -> FastAPI:
         work = (prepare(), watch_loop(metrics), house.watch.run(engine))
         tasks = [asyncio.create_task(one) for one in work]
         yield
+        if peers is not None:
+            await peers.close()
         for task in tasks:
             task.cancel()
         engine.close()
@@ -111,6 +114,7 @@ def create(settings: Settings, registry: Registry | None = None) -> FastAPI:
     app.add_middleware(Isolated)
     app.state.house = house
     protect(app, gate, settings)
+    peers = install(app, house) if settings.rtc else None
 
     @app.get("/livez")
     async def livez() -> dict[str, str]:

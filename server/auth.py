@@ -36,6 +36,11 @@ class Identity:
     models: tuple[str, ...] | None = None
     token: str = ""
     token_sessions: int | None = None
+    listen: bool = False
+
+    def may_listen(self, owner: str) -> bool:
+        """To a session that this key's name began."""
+        return self.listen or self.name == owner
 
     def may_use(self, model: str) -> bool:
         return self.models is None or model in self.models
@@ -128,8 +133,9 @@ def _of(key: Key, token: dict[str, Any] | None = None) -> Identity:
     if "models" in token:
         models = tuple(name for name in token["models"] if key.models is None or name in key.models)
     return Identity(
-        key.name, key.max_sessions, key.audio_minutes_per_hour, models, token.get("id", ""), token.get("sessions")
-    )
+        key.name, key.max_sessions, key.audio_minutes_per_hour, models, token.get("id", ""), token.get("sessions"),
+        key.listen,
+    )  # fmt: skip
 
 
 def _credential(authorization: str | None, subprotocols: Sequence[str]) -> str:

@@ -49,6 +49,11 @@ def serve(
     origin: Annotated[list[str] | None, typer.Option(help="A page that may connect, https://HOST; repeat.")] = None,
     tls_cert: Annotated[Path | None, typer.Option(help="PEM; with --tls-key: https and wss.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="PEM.")] = None,
+    rtc: Annotated[
+        bool | None, typer.Option("--rtc/--no-rtc", help="WebRTC, over UDP; on unless said otherwise.")
+    ] = None,
+    rtc_ports: Annotated[str | None, typer.Option(help="UDP ports for it, FIRST-LAST; default: any.")] = None,
+    rtc_public: Annotated[str | None, typer.Option(help="The address that others reach, behind a 1:1 NAT.")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning, error or critical.")] = None,
     log_format: Annotated[str | None, typer.Option(help="json, console, or auto: console on a terminal.")] = None,
 ) -> None:
@@ -61,12 +66,20 @@ def serve(
             "config": config, "host": host, "port": port, "max_sessions": max_sessions, "insecure": insecure or None,
             "preload": tuple(preload or ()) or None, "origins": tuple(origin or ()) or None, "tls_cert": tls_cert,
             "tls_key": tls_key, "log_level": log_level, "log_format": log_format,
-            "models": _named_paths(model or []) or None,
+            "models": _named_paths(model or []) or None, "rtc": rtc, "rtc_public": rtc_public,
+            "rtc_ports": _ports(rtc_ports) if rtc_ports else None,
         }  # fmt: skip
         run = prepare(settings.load(**asked), typer.echo)
     except (ValueError, OSError, weights.WeightsError) as error:
         raise _fail(error) from None
     run()
+
+
+def _ports(text: str) -> tuple[int, int]:
+    first, _, last = text.partition("-")
+    if not (first.isdecimal() and last.isdecimal()):
+        raise ValueError(f"got --rtc-ports {text!r}, expected FIRST-LAST: 50000-50100")
+    return int(first), int(last)
 
 
 def _named_paths(pairs: Sequence[str]) -> dict[str, Path]:

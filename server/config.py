@@ -18,7 +18,7 @@ from pydantic_settings import (
     SettingsError,
 )
 
-HIDDEN = ("secret", "sha256")  # where somebody may have put a key, which no message repeats
+HIDDEN = ("secret", "turn_secret", "sha256")  # where somebody may have put a key, which no message repeats
 LEAST_SECRET = 16  # characters, where it signs who gets in
 
 
@@ -31,6 +31,7 @@ class Key(BaseModel):
         max_sessions: at the same time; None: as many as fit.
         audio_minutes_per_hour: of audio sent, over the last hour; None: no limit.
         models: the names it may ask for; None: all.
+        listen: to the sessions of all keys, over WHEP, and not only to its own.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -40,6 +41,7 @@ class Key(BaseModel):
     max_sessions: int | None = Field(default=None, ge=1)
     audio_minutes_per_hour: float | None = Field(default=None, gt=0)
     models: tuple[str, ...] | None = None
+    listen: bool = False
 
 
 class Settings(BaseSettings):
@@ -72,6 +74,17 @@ class Settings(BaseSettings):
         failed_auth_per_minute: wrong keys or tokens from one address; 0: no limit.
         open_metrics: `/metrics` without a key.
         page: the built web page.
+        rtc: WebRTC, on UDP ports of all interfaces. False: only what goes over HTTP and WebSockets.
+        rtc_ports: the first and the last UDP port; None: any. One a peer.
+        rtc_addresses: this machine's, at which peers are met; none: all but loopback.
+        rtc_public: the address by which others reach this machine, behind a 1:1 NAT.
+        rtc_relay: this server is itself reached by STUN and TURN, which delays every answer.
+        rtc_gather_s: that those may take to answer.
+        rtc_connect_s: a peer that is not connected so long after its answer is forgotten.
+        rtc_unconnected: how many there may be of those.
+        rtc_listeners: over WHEP, of all sessions.
+        stun, turn: servers for clients, `stun:HOST:PORT`, `turn:HOST:PORT?transport=udp`.
+        turn_secret: that the TURN server has too (coturn: static-auth-secret); turn_ttl_s: the life of a login.
     """
 
     model_config = SettingsConfigDict(env_prefix="RIVULET_", env_ignore_empty=True, extra="forbid")
@@ -107,6 +120,19 @@ class Settings(BaseSettings):
     log_format: Literal["auto", "json", "console"] = "auto"
     log_level: Literal["debug", "info", "warning", "error", "critical"] = "info"
     page: Path = Path(__file__).parent.parent / "clients" / "web" / "dist"
+    rtc: bool = True
+    rtc_ports: tuple[int, int] | None = None
+    rtc_addresses: tuple[str, ...] = ()
+    rtc_public: str = ""
+    rtc_relay: bool = False
+    rtc_gather_s: float = Field(1.0, gt=0, le=10)
+    rtc_connect_s: float = Field(15.0, gt=0)
+    rtc_unconnected: int = Field(32, ge=1)
+    rtc_listeners: int = Field(64, ge=0)
+    stun: tuple[str, ...] = ()
+    turn: tuple[str, ...] = ()
+    turn_secret: str = Field("", repr=False)
+    turn_ttl_s: float = Field(3600.0, ge=60)
 
     @classmethod
     def settings_customise_sources(
@@ -131,9 +157,25 @@ class Settings(BaseSettings):
                 raise ValueError(f"got two keys with the {what} {min(again)!r}, expected each once")
         if any(key.name == "anonymous" for key in self.keys):
             raise ValueError("got a key named anonymous, which is what those without a key are called")
+        self._check_rtc()
         if self.keys and self.secret and len(self.secret) < LEAST_SECRET:
             raise ValueError(f"got a secret of {len(self.secret)} characters, expected at least {LEAST_SECRET}")
         return self
+
+    def _check_rtc(self) -> None:
+        low, high = self.rtc_ports or (1, 1)
+        if not 1 <= low <= high < 1 << 16:
+            raise ValueError(f"got rtc_ports {low} to {high}, expected a first and a last port, 1 to 65535")
+        for address in (*self.rtc_addresses, *([self.rtc_public] if self.rtc_public else [])):
+            try:
+                ipaddress.ip_address(address)
+            except ValueError:
+                raise ValueError(f"got the address {address!r} for WebRTC, expected numbers: 192.0.2.1") from None
+        for schemes, urls in ((("stun:", "stuns:"), self.stun), (("turn:", "turns:"), self.turn)):
+            if wrong := [url for url in urls if not url.startswith(schemes)]:
+                raise ValueError(f"got the ICE server {wrong[0]!r}, expected {schemes[0]}HOST:PORT")
+        if self.turn and not self.turn_secret:
+            raise ValueError("got turn without turn_secret, which the TURN server must have too: see docs/webrtc.md")
 
     @model_validator(mode="after")
     def _guarded(self) -> Settings:

@@ -37,6 +37,20 @@ class Drain:
             ClientError: `draining`, at the door.
         """
         self.check()
+        with self._counted(tell):
+            yield
+
+    @contextmanager
+    def stay(self) -> Iterator[None]:
+        """Someone is inside while this is open who needs no word: its session has it, or had."""
+
+        async def nothing(_: Draining) -> None: ...
+
+        with self._counted(nothing):
+            yield
+
+    @contextmanager
+    def _counted(self, tell: Tell) -> Iterator[None]:
         self._inside.add(tell)
         self._empty.clear()
         try:

@@ -24,15 +24,37 @@ from server.tickets import Ticket, Tickets
 from server.watch import Watch
 from streaming import wire
 from streaming.entry import BEGINNING, Entry, entry
+from streaming.framing import Array
 from streaming.identity import Spoken
 from streaming.wire import ClientError
 
 
-class Replaceable(Protocol):
-    """A session that may have to end because it goes on elsewhere."""
+class Tap(Protocol):
+    """Somebody who listens to a session's outputs."""
+
+    def write(self, start: int, pcm: Array) -> None:
+        """`[S, C, T]` of the session's outputs from its sample `start`. Returns at once, and raises nothing."""
+        ...
+
+    def end(self) -> None:
+        """Nothing more will come."""
+        ...
+
+
+class Running(Protocol):
+    """A session that is inside."""
+
+    place: Place
+    channels: int
+    taps: set[Tap]
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Their names, in order; each of `channels` channels."""
+        ...
 
     async def replace(self) -> None:
-        """Returns when it has."""
+        """It has to end, because it goes on elsewhere; returns when it has."""
         ...
 
 
@@ -50,7 +72,7 @@ class House:
     tickets: Tickets
     quotas: Quotas
     drain: Drain
-    sessions: dict[str, Replaceable] = field(default_factory=dict)
+    sessions: dict[str, Running] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

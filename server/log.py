@@ -19,7 +19,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 HIDDEN = "***"
 SECRET_FIELDS = {
     "authorization", "proxy-authorization", "proxy_authorization", "cookie", "sec-websocket-protocol",
-    "token", "secret", "password", "api_key", "resume",
+    "token", "secret", "turn_secret", "password", "credential", "api_key", "resume",
 }  # fmt: skip
 CHATTER = {'%s - "WebSocket %s" [accepted]', "connection open", "connection closed"}  # of uvicorn; sessions have lines
 PATTERNS = (

@@ -51,6 +51,11 @@ class Metrics:
         self.silenced = counter("silenced_messages", "Messages with samples that were not numbers, or beyond sound")
         self.loop_lag = seconds("event_loop_lag_seconds", "How late a timer fires")
         self.tasks = gauge("tasks", "Tasks of the event loop")
+        self.rtc_peers = gauge("rtc_peers", "Peers over WebRTC, connected or about to be", "kind")
+        self.rtc_tracks = gauge("rtc_tracks", "Audio tracks that go out over WebRTC")
+        self.rtc_packets = counter("rtc_packets", "RTP packets that came, or did not", "what")
+        self.rtc_setup = seconds("rtc_setup_seconds", "From a peer's offer until it is connected", "kind")
+        self.rtc_failures = counter("rtc_failures", "Peers that were answered and never connected", "kind")
         self.model_bytes = gauge("model_bytes", "Weights in memory", "model")
 
     @contextmanager

@@ -15,7 +15,7 @@ import numpy as np
 import structlog
 
 from server.aside import aside
-from server.house import House, Place
+from server.house import House, Place, Tap
 from server.inbox import Inbox
 from server.log import bind_session
 from server.metrics import Window
@@ -93,6 +93,12 @@ class Session:
         self.marks: deque[tuple[int, str]] = deque()
         self.compute, self.queue, self.lag = Window(), Window(), Window()
         self.replaced, self.over = asyncio.Event(), asyncio.Event()
+        self.taps: set[Tap] = set()
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of what goes out, in order."""
+        return tuple(self.names) if self.start.output == "stems" else ("mix",)
 
     @property
     def kept(self) -> int:
@@ -115,6 +121,8 @@ class Session:
             if self.house.sessions.get(self.place.session) is self:
                 del self.house.sessions[self.place.session]
             self.over.set()
+            for tap in tuple(self.taps):
+                tap.end()
 
     @contextmanager
     def logged(self) -> Iterator[None]:
@@ -173,11 +181,10 @@ class Session:
         raise ClientError("replaced", "the session goes on over another connection")
 
     def _ready(self) -> wire.Ready:
-        names = self.names if self.start.output == "stems" else ("mix",)
         return wire.Ready(
             session=self.place.session,
             model=self.start.model,
-            stems=tuple(names),
+            stems=self.outputs,
             rate=self.start.rate,
             channels=self.channels,
             format=self.start.format,
@@ -191,8 +198,7 @@ class Session:
         )
 
     def _bytes_per_s(self) -> float:
-        stems = len(self.names) if self.start.output == "stems" else 1
-        return stems * self.channels * self.start.rate * wire.FORMATS[self.start.format].itemsize
+        return len(self.outputs) * self.channels * self.start.rate * wire.FORMATS[self.start.format].itemsize
 
     def _ticket(self) -> str:
         spoken = self.turns.spoken() if self.turns else ()
@@ -275,6 +281,8 @@ class Session:
         self.fader, stems = self.fader.apply(tracks)
         if len(stems):
             out = replace(chunk, stems=mix.fit(stems, self.channels))
+            for tap in tuple(self.taps):
+                tap.write(out.start, out.stems)
             await self.send(await aside(out.stems.size, lambda: wire.pack(out, self.start.format)))
         first = self.arrivals.of(chunk.start)
         self.told = chunk.start + chunk.stems.shape[-1]

@@ -9,7 +9,7 @@ matched (`streaming.matching`); of all orders the previous one stays unless anot
 - overlap: SI-SDR (J. Le Roux et al., 2019, arXiv:1811.02508) of the source against what the window before said, on the
   samples that both heard. Bounded, so that one pair that fits to 60 dB does not outvote all others. Weighted by both levels:
   SI-SDR alone is as high for the trace of a voice that leaked into the other output.
-- voice: cosine of the source's embedding to the voices that the track has had.
+- voice: cosine of the source's embedding to the voices of the people whose track it is (`streaming.align_people`).
 - activity: how much of the energy the source has when those people speak who, by the diarizer, belong to the track.
 
 More people than outputs share tracks: a track may have several voices and several of the diarizer's people.
@@ -25,8 +25,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from streaming import matching
-from streaming.align_cues import TINY, Heard, Rules, Voices, activity_cue, overlap_cue, voice_cue
-from streaming.align_memory import learned_bonds, learned_voices
+from streaming.align_cues import TINY, Heard, Rules, activity_cue, overlap_cue, voice_cue
+from streaming.align_memory import learned_bonds, learned_pieces
+from streaming.align_people import Pieces, found
 from streaming.framing import Array
 from streaming.matching import Scores
 
@@ -39,8 +40,7 @@ class State:
         tail: `[S, T]`: the window before, in the order of the tracks, from where the next one begins.
         order: the source that was each track.
         loudest: mean square of the loudest frame, forgetting.
-        belief: `[S, S]`: how much speaks for the sound of a track (column) being that of each track (row).
-        voices: see there; None before the first embedding.
+        pieces: of voices; None before the first.
         bonds: `[S, N]`: frames in which a person of the diarizer spoke on a track; None before the first.
         windows, swaps: how many there were, and how often the order changed.
         margin: by how much the last decision beat the second best.
@@ -49,8 +49,7 @@ class State:
     tail: Array | None = None
     order: tuple[int, ...] = ()
     loudest: float = 0.0
-    belief: Scores | None = None
-    voices: Voices | None = None
+    pieces: Pieces | None = None
     bonds: Array | None = None
     windows: int = 0
     swaps: int = 0
@@ -65,27 +64,25 @@ def hear(rules: Rules, state: State, sources: Array, frame: int) -> tuple[State,
     smooth = _smoothed(energy)
     level = energy.sum(0)
     loudest = max(state.loudest, float(level.max(initial=0)))
-    sound = level > max(loudest * 10 ** (-rules.gate_db / 10), TINY)
-    others = smooth.sum(0) - smooth
+    gate = max(loudest * 10 ** (-rules.gate_db / 10), TINY)
+    sound, others = level > gate, smooth.sum(0) - smooth
     alone = sound & (smooth > others * 10 ** (rules.lead_db / 10))
-    return replace(state, loudest=loudest), Heard(sources, energy, sound, alone)
+    said = smooth > max(gate, float(smooth.max(initial=0)) * 10 ** (-rules.trace_db / 10))
+    return replace(state, loudest=loudest), Heard(sources, energy, sound, alone, said)
 
 
 def align(rules: Rules, state: State, heard: Heard, hop: int) -> tuple[State, Array]:
     """The sources of a window in the order of the tracks, `[S, T]`; the next window begins `hop` samples later."""
-    scores, belief = judged(rules, state, heard)
+    scores = judged(rules, state, heard)
     order = decided(rules, state.order, scores)
     tracks = heard.sources[list(order)]
-    belief = belief[:, list(order)]
-    trusted = belief.max(0) - belief.diagonal() <= rules.trust
     elapsed = hop / max(heard.sources.shape[1], 1) * len(heard.sound)
     after = State(
         tail=tracks[:, hop:],
         order=order,
         loudest=state.loudest * 0.5 ** (elapsed / rules.forget),
-        belief=belief,
-        voices=learned_voices(rules, state.voices, heard, order, trusted),
-        bonds=learned_bonds(rules, state.bonds, heard, order, trusted),
+        pieces=learned_pieces(rules, state.pieces, heard, order, state.windows),
+        bonds=learned_bonds(rules, state.bonds, heard, order),
         windows=state.windows + 1,
         swaps=state.swaps + (bool(state.order) and order != state.order),
         margin=matching.margin(scores, order, _sounding(heard)),
@@ -93,26 +90,14 @@ def align(rules: Rules, state: State, heard: Heard, hop: int) -> tuple[State, Ar
     return after, tracks
 
 
-def judged(rules: Rules, state: State, heard: Heard) -> tuple[Scores, Scores]:
-    """Scores and beliefs of each source for each track, `[S, S]`.
-
-    What was believed of a sound goes with it: by the overlap to the source that continues it. So evidence adds up while
-    somebody speaks, until it undoes an order that was a guess.
-    """
-    overlap = rules.overlap * overlap_cue(rules, state.tail, heard)
-    belief = rules.voice * voice_cue(rules, state.voices, heard) + rules.activity * activity_cue(
-        rules, state.bonds, heard
-    )
-    if state.belief is not None:
-        belief = belief + rules.keep * state.belief @ _continued(np.nan_to_num(overlap))
-    belief = np.clip(np.nan_to_num(belief), -rules.limit, rules.limit)
-    return np.nan_to_num(overlap) + belief, belief
-
-
-def _continued(overlap: Scores) -> Scores:
-    """The same without pairs of which one side fits another far better: a trace of a voice is not that voice going on."""
-    best = np.maximum(overlap.max(0), overlap.max(1)[:, None])
-    return np.where(overlap >= best / 2, overlap, 0)
+def judged(rules: Rules, state: State, heard: Heard) -> Scores:
+    """How much speaks for each source being each track, `[S, S]`."""
+    scores = rules.overlap * overlap_cue(rules, state.tail, heard)
+    scores = scores + rules.activity * activity_cue(rules, state.bonds, heard)
+    if state.pieces is not None and rules.voice:
+        people = found(state.pieces, len(heard.sources), rules.alike, rules.least, rules.share)
+        scores = scores + rules.voice * voice_cue(rules, people, heard)
+    return np.asarray(np.nan_to_num(scores))
 
 
 def decided(rules: Rules, before: tuple[int, ...], scores: Scores) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streaming import matching
+from streaming.align_people import People
 from streaming.framing import Array
 from streaming.matching import Scores
 
@@ -19,54 +20,48 @@ TINY = 1e-20
 class Rules:
     """How much each cue counts, and from where. Frames are of 10 ms.
 
+    The cosines are those of embeddings about their common mean (`models.voiceprint`): pieces of two seconds of one voice have
+    0.5, of two voices 0.1.
+
     Attributes:
         overlap, voice, activity: weights; 0 leaves a cue out.
         stay: by how much another order must be better than the previous one.
         bound_db: SI-SDR counts within plus and minus this.
         gate_db: frames this far below the loudest heard so far are silence.
         lead_db: a source is alone where it is this much louder than all others.
+        trace_db: what a source says this far below the loudest of the window is a trace of another.
         enough: frames in which both windows must have sound for the overlap to count in full.
-        embed: frames that a source must be alone for its embedding to mean something.
-        learn: and for it to be learned from.
+        embed: frames of a source for an embedding to mean something.
+        learn: frames that it must be alone for its voice to be remembered.
         alike, spread: cosine at which a voice is as likely the same as another, and the distance from there that is certain.
-        doubt: how much lower that cosine is for the least that is embedded.
-        sure: distance from it at which something is learned.
-        settle: frames after which a voice, or a person of the diarizer, counts in full.
-        most: voices kept.
+        fresh: what speaks for a track that nobody has been on, as a cosine above `alike`.
+        known: frames after which a voice counts in full.
+        least, share: people heard for fewer frames, or for less than this share of the most heard one, are not believed in.
+        settle: frames after which a person of the diarizer counts in full.
+        most: pieces of voices remembered.
         forget: frames in which the loudest level falls by half.
-        keep, limit: share of what was believed that goes on to the next window, and the most that is believed.
-        trust: nothing is learned from a track whose sound is believed another's by more than this.
     """
 
     overlap: float = 1.0
-    voice: float = 1.0
-    activity: float = 1.0
-    stay: float = 0.1
+    voice: float = 6.0
+    activity: float = 2.0
+    stay: float = 0.05
     bound_db: float = 20.0
     gate_db: float = 40.0
     lead_db: float = 6.0
+    trace_db: float = 25.0
     enough: int = 25
     embed: int = 30
-    learn: int = 80
-    alike: float = 0.66
-    spread: float = 0.12
-    doubt: float = 0.07
-    sure: float = 0.04
+    learn: int = 50
+    alike: float = 0.27
+    spread: float = 0.3
+    fresh: float = 0.15
+    known: int = 200
+    least: int = 100
+    share: float = 0.1
     settle: int = 200
-    most: int = 8
+    most: int = 60
     forget: int = 3000
-    keep: float = 0.9
-    limit: float = 3.0
-    trust: float = 0.5
-
-
-@dataclass(frozen=True)
-class Voices:
-    """Voices heard: `sums` `[K, D]` of embeddings, each times its frames; `frames` `[K]`; on each track (`bonds` `[S, K]`)."""
-
-    sums: Array
-    frames: Array
-    bonds: Array
 
 
 @dataclass(frozen=True)
@@ -78,7 +73,8 @@ class Heard:
         energy: `[S, F]`: mean squares by frames of 10 ms.
         sound: `[F]`: where there is any.
         alone: `[S, F]`: where one source has all of it.
-        embeddings: `[S, D]` unit vectors of what is said alone, rows of zeros where that is too little; or None.
+        said: `[S, F]`: where a source is more than the trace of another.
+        embeddings: `[2, S, D]` unit vectors of what is said at all, and of what is said alone; zeros where too little; or None.
         probs: `[F', N]` of the first frames, as far as the diarizer has told; or None.
     """
 
@@ -86,6 +82,7 @@ class Heard:
     energy: Scores
     sound: Flags
     alone: Flags
+    said: Flags
     embeddings: Array | None = None
     probs: Array | None = None
 
@@ -107,19 +104,19 @@ def overlap_cue(rules: Rules, tail: Array | None, heard: Heard) -> Scores:
     return np.asarray(fits * level * min(1.0, frames / rules.enough))
 
 
-def voice_cue(rules: Rules, voices: Voices | None, heard: Heard) -> Scores:
-    """`[S, S]`, -1 to 1: the most alike voice of each track, as certain as that voice is known."""
+def voice_cue(rules: Rules, people: People | None, heard: Heard) -> Scores:
+    """`[S, S]`, -1 to 1: the most alike voice of each track, as certain as that voice is known, times the source's level."""
     count = len(heard.sources)
-    scores = np.zeros((count, count))
-    if voices is None or heard.embeddings is None:
-        return scores
-    alike = unit(voices.sums) @ heard.embeddings.T  # [K, S]
-    certain = np.clip((alike - _likely(rules, heard)) / rules.spread, -1, 1) * heard.embeddings.any(1)
-    certain = certain * np.minimum(1, voices.frames / rules.settle)[:, None]
-    track = owners(voices.bonds)
-    for own in set(track[track >= 0].tolist()):
-        scores[own] = certain[track == own].max(0)
-    return scores
+    if people is None or heard.embeddings is None:
+        return np.zeros((count, count))
+    told = unit(heard.embeddings.sum(0))  # what is said alone counts twice
+    near = (people.voices @ told.T - rules.alike) * np.minimum(1, people.frames / rules.known)[:, None]
+    scores = np.full((count, count), rules.fresh)
+    for track in set(people.tracks.tolist()):
+        scores[track] = near[people.tracks == track].max(0)
+    level = heard.energy.sum(1)
+    level = np.sqrt(level / (level.max(initial=0) + TINY)) * told.any(1)
+    return np.asarray(np.clip(scores / rules.spread, -1, 1) * level)
 
 
 def owners(bonds: Array) -> NDArray[np.int64]:
@@ -139,12 +136,6 @@ def owners(bonds: Array) -> NDArray[np.int64]:
         if column < len(known):
             track[known[column]] = row
     return track
-
-
-def _likely(rules: Rules, heard: Heard) -> Scores:
-    """`[S]`: the cosine at which it is as likely the same voice as another; what was heard for less is less like itself."""
-    short = np.clip(rules.learn - heard.alone.sum(1), 0, rules.learn - rules.embed)
-    return np.asarray(rules.alike - rules.doubt * short / (rules.learn - rules.embed))
 
 
 def activity_cue(rules: Rules, bonds: Array | None, heard: Heard) -> Scores:

@@ -27,6 +27,17 @@ def data() -> Path:
     return DATA
 
 
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Torch on one thread, where small models are faster: `pytestmark = pytest.mark.usefixtures("one_thread")` in a file."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(autouse=True)
 def nothing_lazy() -> Iterator[None]:
     """SpeechBrain leaves modules that import what is not here when somebody looks at them; Hypothesis looks at all."""

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import sortformer_oracle as oracle
 import soundfile
-import torch
 from checkpoints_pyannote import make_diarization
 from typer.testing import CliRunner, Result
 
@@ -29,12 +27,7 @@ def rivulet(*words: str | Path, stdin: bytes | None = None) -> Result:
     return CliRunner().invoke(app, [str(word) for word in words], input=stdin)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from numpy.typing import NDArray
 from zoo import audio
 
 from models import voiceprint, voices_file
+from models.rehearsal import TALK
 from models.voiceprint import Encoder, Mel, Voiceprint, levelled
 from streaming.framing import Array
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +101,7 @@ def test_weights_are_those_of_the_package(encoder: Voiceprint) -> None:
     exact = Encoder().eval()
     exact.load_state_dict({key: theirs[key] for key in exact.state_dict()})
     pcm = [audio(1, 25600, seed)[0] for seed in range(4)]
-    assert np.einsum("nd,nd->n", encoder.embed(pcm), Voiceprint(exact).embed(pcm)).min() > 0.9999
+    assert np.einsum("nd,nd->n", encoder.embed(pcm), Voiceprint(exact, encoder.centre).embed(pcm)).min() > 0.9999
 
 
 def test_shorter_windows_come_for_nothing(encoder: Voiceprint) -> None:
@@ -143,3 +139,18 @@ def test_weights_say_whose_they_are() -> None:
         with np.load(voices_file.FOLDER / f"{name}.npz", allow_pickle=False) as file:
             assert str(file["licence"]) == licence
             assert str(file["source"])
+
+
+def test_about_the_common_mean_voices_are_further_apart(encoder: Voiceprint) -> None:
+    """Two people of three seconds each, in halves: cosines of the same person and of the two."""
+    pcm, _ = soundfile.read(TALK, dtype="float32")
+    halves = np.split(pcm[: len(pcm) // 4 * 4], 4)
+
+    def gap(embed: Callable[[Sequence[Array]], Array]) -> float:
+        rows = embed(halves)
+        np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
+        near = rows @ rows.T
+        return float((near[0, 1] + near[2, 3]) / 2 - near[:2, 2:].mean())
+
+    assert gap(encoder.apart) > 1.5 * gap(encoder.embed) > 0.15
+    assert encoder.apart([]).shape == (0, 256)

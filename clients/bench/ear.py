@@ -38,6 +38,7 @@ RATE = 48_000  # of the page's AudioContext
 WINDOW, STEP = 2.0, 0.25  # s
 LONGEST = 3.0  # s that are looked for
 CLEAR = 3.0  # a peak of the correlation counts if it is so many times the next one
+TRANSPORTS = ("websocket", "webrtc")
 MORE_MS = 120.0  # that WebRTC may take beyond the WebSocket
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage", "--mute-audio",
@@ -84,11 +85,11 @@ LISTEN = """(() => {
 
 @dataclass(frozen=True)
 class Heard:
-    """What the microphone gave, and what came out, `[T]` each; and what the page declared, ms."""
+    """What the microphone gave, and what came out, `[T]` each; and the page's state at the end."""
 
     mouth: sound.Array
     ear: sound.Array
-    declared: float | None
+    state: dict[str, Any]
 
 
 def delays(mouth: sound.Array, ear: sound.Array, rate: int = RATE) -> tuple[list[float], int]:
@@ -124,7 +125,7 @@ def summary(values: Sequence[float], unclear: int, declared: float | None) -> di
 
 @contextmanager
 def opened(url: str, microphone: Path, chromium: str) -> Iterator[Any]:
-    """The page, listened to."""
+    """A browser whose microphone plays this file; its page is at the Live mix, and listened to."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as driver:
@@ -139,8 +140,96 @@ def opened(url: str, microphone: Path, chromium: str) -> Iterator[Any]:
             browser.close()
 
 
-def fetched(page: Any) -> tuple[sound.Array, sound.Array]:
-    """What was recorded, `[T]` each."""
-    texts: list[str] = page.evaluate("() => ear.stop()")
+def heard(page: Any, transport: str, found: argparse.Namespace) -> Heard:
+    """One session in the room, as a person would begin it."""
+    patience = 1000 * found.timeout
+    page.wait_for_selector("#live-model:enabled", timeout=patience)
+    page.select_option("#live-model", found.model)
+    page.click("label:has(input[name=live-kind][value=line])")
+    page.click(f"label:has(input[name=live-transport][value={transport}])")
+    page.get_by_role("button", name="Start", exact=True).click()
+    page.wait_for_function("rivulet.state().phase === 'playing' && ear.context !== null", timeout=patience)
+    page.get_by_role("button", name="Listen", exact=True).click()
+    page.wait_for_timeout(1000 * found.warmup)
+    page.evaluate("ear.start()")
+    page.wait_for_timeout(1000 * (found.seconds + LONGEST))
+    texts: list[str] = page.evaluate("ear.stop()")
+    state: dict[str, Any] = page.evaluate("rivulet.state()")
     mouth, ear = (np.frombuffer(base64.b64decode(text), "<f4") for text in texts)
-    return mouth, ear
+    return Heard(mouth, ear, state)
+
+
+def measured(found: argparse.Namespace, microphone: Path) -> dict[str, Any]:
+    """Both transports in turn, each session in a browser of its own."""
+    pooled: dict[str, tuple[list[float], int, Any]] = {name: ([], 0, None) for name in TRANSPORTS}
+    for _ in range(found.rounds):
+        for name in TRANSPORTS:
+            with opened(f"{found.url}/#live", microphone, found.chromium) as page:
+                one = heard(page, name, found)
+            late, unclear = delays(one.mouth, one.ear)
+            before, vague, _ = pooled[name]
+            pooled[name] = (before + late, vague + unclear, (one.state["declared"] or {}).get("ms"))
+    told = {name: summary(*values) for name, values in pooled.items()}
+    more = told["webrtc"]["p95_ms"] - told["websocket"]["p95_ms"]
+    return {"model": found.model, "seconds": found.seconds, **told, "more_p95_ms": more, **circumstances()}
+
+
+def table(told: dict[str, Any]) -> str:
+    """A line a transport."""
+    columns = {"declared": "declared_ms", "p5": "p5_ms", "p50": "p50_ms", "p95": "p95_ms", "max": "max_ms",
+               "windows": "windows", "unclear": "unclear"}  # fmt: skip
+    rows = [["", *columns]]
+    rows += [[name, *(report.cell(told[name].get(key)) for key in columns.values())] for name in TRANSPORTS]
+    more = f"mouth to ear, ms, {told['model']}; WebRTC's p95 {told['more_p95_ms']:+.1f} ms against the WebSocket's"
+    return f"{report.grid(rows)}\n{more}"
+
+
+def play(path: Path | None, folder: Path) -> Path:
+    """The microphone's file: this one, or a synthetic band."""
+    if path is not None:
+        return path
+    made = folder / "microphone.wav"
+    pcm = sound.synthetic(60, RATE, 2)
+    with wave.open(str(made), "wb") as file:
+        file.setnchannels(2)
+        file.setsampwidth(2)
+        file.setframerate(RATE)
+        file.writeframes(np.rint(pcm.T * 32767).astype("<i2").tobytes())
+    return made
+
+
+def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    made = options("ear", __doc__)
+    made.set_defaults(url="http://127.0.0.1:8000")
+    made.add_argument("--model", default="music")
+    made.add_argument("--seconds", type=float, default=20.0, help="of each session that count")
+    made.add_argument("--warmup", type=float, default=4.0, help="seconds of it before them that do not")
+    made.add_argument("--rounds", type=int, default=1, help="sessions of each transport")
+    made.add_argument(
+        "--audio", type=Path, help="WAV that the microphone plays, round and round; else a synthetic band"
+    )
+    made.add_argument("--chromium", default=os.environ.get("CHROMIUM") or shutil.which("chromium"), help="program")
+    made.add_argument("--check", action="store_true", help=f"exit 2 if p95 > the WebSocket's + {MORE_MS:g} ms")
+    return made.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measures, prints, writes; returns the exit code."""
+    found = arguments(argv)
+    if not found.chromium:
+        print("clients.bench.ear: there is no Chromium on the PATH; install it, or say --chromium", file=sys.stderr)
+        return 1
+    with tempfile.TemporaryDirectory() as folder:
+        told = measured(found, play(found.audio, Path(folder)))
+    print(table(told))
+    if found.json:
+        report.write_json(found.json, told)
+    if not all(told[name]["windows"] for name in TRANSPORTS):
+        print("clients.bench.ear: the microphone's sound was not found in what came out", file=sys.stderr)
+        return 1
+    return 2 if found.check and told["more_p95_ms"] > MORE_MS else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -159,8 +159,7 @@ class Peer:
 
     async def end(self, patience: float = 20.0) -> int | None:
         """`end`, and the samples that `done` tells; None if it does not come. What was sent stays: `feed.sent`."""
-        self.feed.ended = True
-        await asyncio.sleep(0.2)  # the last packet and the data channel go different ways
+        self.feed.ended = True  # the last packet may still be on its way: the server waits for it
         if self.channel.readyState == "open":
             self.channel.send(json.dumps({"type": "end"}))
         try:

@@ -1,12 +1,13 @@
 """What any diarizer makes of simulated meetings of people whom nothing was trained on, and of a real conversation.
 
-`python -m models.training.score_diarizer [--diarizer voices] [--profile 1.04s 0.64s] [--json FILE]`
+`python -m models.training.score_diarizer [--diarizer voices] [--profile 1.04s 0.64s] [--separator speech] [--json FILE]`
 
 The meetings are those that training watches (`training/diarize.py`): 48 s, two to four people in turn, rooms, noise and
 telephones, about 10 % of speech overlapped. The conversation is the sample of pyannote.audio. DER with collar 0 and overlap
 scored (NIST RT-09), of what is above `--onset` with nothing done to it, or of turns with gaps closed (`--gap`); miss,
 false alarm and confusion in percent of speech. What a second of audio costs in processor time is of all of them heard
-together.
+together. With `--separator` it is who speaks as told in mode `speakers`, where a separator's outputs tell overlap too
+(`streaming/overlap.py`), one recording after another.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models import diarizers
+from models import diarizers, registry
 from models.diarizer import Diarizer
+from models.separator import Separator
+from models.speakers import Speakers
 from models.training.data import speech_bank
 from models.training.evaluate_diarize import real_conversation
 from models.training.meetings import Flags, MeetingMixer
@@ -77,15 +80,35 @@ def meetings(data: Path, cache: Path, count: int, seconds: float) -> list[Record
     return [(one.pcm, one.active) for one in made]
 
 
+def told_by(
+    diarizer: Diarizer, profile: str, separator: Separator | None, sounds: Sequence[NDArray[np.float32]]
+) -> list[NDArray[np.float32]]:
+    """Probabilities `[F, S]` of every frame of each recording, by the diarizer alone or with a separator beside it."""
+    if separator is None:
+        heard, states = diarizer.run(sounds, [diarizer.start(profile) for _ in sounds])
+        return [np.concatenate((told, diarizer.finish(state))) for told, state in zip(heard, states, strict=True)]
+    both = Speakers(separator, diarizer, profile=profile, people=diarizer.spec.speakers)
+    out = []
+    for pcm in sounds:
+        length = -(-(len(pcm) + both.spec.framing.latency) // both.hop) * both.hop
+        _, (state,) = both.run(np.pad(pcm, (0, length - len(pcm)))[None, None], [both.start()])
+        out.append(both.activity(state).probs[: len(pcm) // 160])
+    return out
+
+
 def rows(
-    diarizer: Diarizer, profile: str, groups: dict[str, list[Recording]], onset: float, gap: int | None
+    diarizer: Diarizer,
+    profile: str,
+    groups: dict[str, list[Recording]],
+    onset: float,
+    gap: int | None,
+    separator: Separator | None = None,
 ) -> list[Row]:
     """A row for each group, and for each number of people where they differ."""
     out = []
     for what, recordings in groups.items():
         began = time.process_time()
-        heard, states = diarizer.run([pcm for pcm, _ in recordings], [diarizer.start(profile) for _ in recordings])
-        probs = [np.concatenate((t, diarizer.finish(state))) for t, state in zip(heard, states, strict=True)]
+        probs = told_by(diarizer, profile, separator, [pcm for pcm, _ in recordings])
         cost = (time.process_time() - began) * diarizer.spec.rate / sum(len(pcm) for pcm, _ in recordings)
         flags = [spoken(p, onset, gap) for p in probs]
         each = [errors(told, meant) for told, (_, meant) in zip(flags, recordings, strict=True)]
@@ -108,6 +131,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m models.training.score_diarizer", description=__doc__)
     parser.add_argument("--diarizer", default="voices", help="a name, a folder or a file")
     parser.add_argument("--profile", nargs="*", help="default: all")
+    parser.add_argument("--separator", help="a name; default: none, as in mode diarize")
     parser.add_argument("--onset", type=float, default=0.5)
     parser.add_argument("--gap", type=int, help="frames of 10 ms")
     parser.add_argument("--meetings", type=int, default=9)
@@ -121,10 +145,11 @@ def main(words: Sequence[str] | None = None) -> None:
     groups = {"meetings": meetings(chosen.data, chosen.cache, chosen.meetings, chosen.seconds)}
     if real is not None:
         groups["telephone, 30 s"] = [real]
+    separator = registry.find(registry.build(), chosen.separator).load(None) if chosen.separator else None
     found = [
         row
         for name in chosen.profile or diarizer.spec.profiles
-        for row in rows(diarizer, name, groups, chosen.onset, chosen.gap)
+        for row in rows(diarizer, name, groups, chosen.onset, chosen.gap, separator)
     ]
     print(f"{'profile':8} {'recordings':22} {'DER':>6} {'miss':>6} {'false':>6} {'conf.':>6} {'slots':>6} {'cost':>6}")
     for row in found:

@@ -2,14 +2,15 @@
 
     python clients/web/dev/peer.py [PORT]      # then `npm run dev`, or open http://127.0.0.1:PORT for the built page
 
-`music` splits by pitch into four bands that sum to the input; `speech` into a low and a high voice, or, in the mode
-`speakers`, into the people of a script (talk.py). It cuts time into hops
-like a real one and holds each back by LATENCY, so that the page's buffers and figures have something to do.
+`music` splits by pitch into four bands that sum to the input; `speech` into a low and a high voice, or, in the modes
+`speakers` and `diarize`, into the people of a script (talk.py). It cuts time into hops like a real one and holds each back
+by LATENCY, so that the page's buffers and figures have something to do. RIVULET_PAGE: another built page.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import struct
 import sys
 from pathlib import Path
@@ -21,7 +22,7 @@ from fastapi.staticfiles import StaticFiles
 from scipy.signal import butter, sosfilt
 from talk import PEOPLE, Talk
 
-DIST = Path(__file__).parent.parent / "dist"
+DIST = Path(os.environ.get("RIVULET_PAGE") or Path(__file__).parent.parent / "dist")
 HOP_MS, LATENCY_MS, SPEAKERS_MS = 20, 60, 400
 MODELS = {
     "music": {"sources": ["vocals", "drums", "bass", "other"], "channels": 2, "default_for": ["file"]},
@@ -31,6 +32,7 @@ EDGES = {
     "music": {"bass": 200, "other": 500, "vocals": 4000, "drums": None},
     "speech": {"speaker_1": 220, "speaker_2": None},
 }
+STEMS = {"speakers": [f"speaker_{n + 1}" for n in range(PEOPLE)], "diarize": []}
 app = FastAPI()
 
 
@@ -45,11 +47,16 @@ async def isolate(request: Request, proceed):
 @app.get("/v1/models")
 def models() -> list[dict[str, object]]:
     more = {"rate": 48000, "licence": "none", "present": True, "latency_ms": {"min": LATENCY_MS, "default": LATENCY_MS}}
-    modes = {"music": ["separate"], "speech": ["separate", "speakers"]}
+    modes = {"music": ["separate"], "speech": ["separate", "speakers", "diarize"]}
     return [
         {"name": name, **model, **more, "interchangeable": name == "speech", "modes": modes[name]}
         for name, model in MODELS.items()
     ]
+
+
+@app.get("/v1/capacity")
+def capacity() -> dict[str, object]:
+    return {"sessions": 0, "files": 0, "free": dict.fromkeys(MODELS, 1), "utilisation": {"machine": 0.25}}
 
 
 class Bands:
@@ -96,7 +103,8 @@ async def serve(socket: WebSocket) -> None:
         await socket.send_text(json.dumps(error))
         return await socket.close(4404)
     channels = min(start["channels"], int(str(MODELS[model]["channels"])))
-    talk = Talk(rate) if start.get("mode") == "speakers" else None
+    mode = start.get("mode", "separate")
+    talk = Talk(rate) if mode != "separate" else None
     latency_ms = SPEAKERS_MS if talk else LATENCY_MS
     latency = rate * latency_ms // 1000
     ready = {
@@ -104,8 +112,8 @@ async def serve(socket: WebSocket) -> None:
         "protocol": "stems.v1",
         "session": "dev",
         "model": model,
-        "stems": [f"speaker_{n + 1}" for n in range(PEOPLE)] if talk else MODELS[model]["sources"],
-        **({"mode": "speakers", "diarizer": "script"} if talk else {}),
+        "stems": STEMS[mode] if talk else MODELS[model]["sources"],
+        **({"mode": mode, "diarizer": "script"} if talk else {}),
     }
     ready |= {"rate": rate, "channels": channels, "format": start["format"], "latency_samples": latency}
     await socket.send_text(json.dumps(ready | {"latency_ms": latency_ms + 5.0}))
@@ -117,7 +125,8 @@ async def serve(socket: WebSocket) -> None:
         if talk and (event := talk.event(told + held.shape[1])):
             await socket.send_text(json.dumps(event))
         pcm = held[:, :frames]
-        await socket.send_bytes(pack(talk.tracks(pcm, told) if talk else bands(pcm), told, wide))
+        if mode != "diarize":
+            await socket.send_bytes(pack(talk.tracks(pcm, told) if talk else bands(pcm), told, wide))
         held, told = held[:, frames:], told + frames
 
     while True:

@@ -25,9 +25,10 @@ class Talk:
         self.said: dict[int, tuple[int, bool]] = {}  # by id: the end, and whether it is over
 
     def turns(self, told: int) -> list[tuple[int, int, int, int]]:
-        """`(id, speaker, start, end)` in samples of all that have begun before `told`."""
+        """`(id, speaker, start, end)` in samples of those that have begun before `told`, in this period and the last."""
         found = []
-        for turn in range(int(told / self.rate / PERIOD) + 1):
+        now = int(told / self.rate / PERIOD)
+        for turn in range(max(0, now - 1), now + 1):
             for number, (speaker, start, end) in enumerate([*SCRIPT, BLINK]):
                 first, last = (round((turn * PERIOD + at) * self.rate) for at in (start, end))
                 found += [(turn * (len(SCRIPT) + 1) + number, speaker, first, last)] if first < told else []

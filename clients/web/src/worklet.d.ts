@@ -8,3 +8,4 @@ declare function registerProcessor(
   processor: new (options: { processorOptions: never }) => AudioWorkletProcessor,
 ): void;
 declare const currentTime: number;
+declare const sampleRate: number;

@@ -166,3 +166,45 @@ it("live: steps over audio that waited for a whole second, without a click", () 
   expect([mixer.underruns, out.at(-1)]).toEqual([0, 1.25]);
   expect(steepest([0, ...out])).toBeLessThan(PER_SAMPLE);
 });
+
+it("pan: each side has its own gain, with its own ramp", () => {
+  const ring = new Ring(Ring.memory(2, 1 << 15, false)); // one stereo stem
+  const mixer = new Mixer(ring, 1, 2, POLICY);
+  ring.write(0, [new Float32Array(30_000).fill(1), new Float32Array(30_000).fill(0.5)]);
+  const [left, right] = [new Float32Array(QUANTUM), new Float32Array(QUANTUM)];
+  const play = (quanta: number): void => {
+    for (let i = 0; i < quanta; i += 1) mixer.process(left, right);
+  };
+  play(10);
+  expect([left[127], right[127]]).toEqual([1, 0.5]);
+  mixer.setGains([[0, 1]]);
+  play(1);
+  expect(left[127]).toBeCloseTo(1 - 128 / 480, 4);
+  expect(right[127]).toBe(0.5);
+  play(4);
+  expect([left[127], right[127]]).toEqual([0, 0.5]);
+});
+
+it("a change of more than full scale takes 10 ms too", () => {
+  const { mixer, feed, play } = desk();
+  feed(40_000);
+  play(10);
+  mixer.setGains([4, 0]);
+  expect(play(4).at(-1)).toBe(4);
+});
+
+it("live: a target that underruns have raised comes down after a calm half minute, and what is then too much is stepped over", () => {
+  const { mixer, feed, play } = desk({ slack: 256, step: 512 });
+  mixer.expect(128, 1024);
+  feed(2000);
+  play(30); // runs dry
+  expect([mixer.underruns, mixer.target]).toEqual([1, 1536]);
+  feed(1800);
+  const [left, right, silence] = [0, 1, 2].map(() => new Float32Array(QUANTUM));
+  for (let turn = 0; turn < 375 * 33; turn += 1) {
+    mixer.process(left, right);
+    mixer.ring.write(mixer.ring.writeIndex, [silence, silence]);
+  }
+  expect([mixer.underruns, mixer.target]).toEqual([1, 1024]);
+  expect(mixer.ring.available).toBeLessThan(1024 + 512);
+});

@@ -62,6 +62,17 @@ it("goes on where the stems stopped, and sends again what the server needs", asy
   expect(on.stems.mock.calls.map(([one]) => one.start)).toEqual([0, 15]);
 });
 
+it("says the newest gains again, before the audio", async () => {
+  ready();
+  session.send(plane(0, 10));
+  session.setGains({ vocals: 0.5 });
+  wire().drop();
+  session.setGains({ drums: 0 }); // while there is no connection
+  await again();
+  ready({ replay_from: 0 });
+  expect(wire().heard.slice(1)).toEqual([{ type: "gains", gains: { vocals: 0.5, drums: 0 } }, ramp(0, 10)]);
+});
+
 it("uses the newest token", async () => {
   ready();
   wire().say({ type: "stats", heard: 0, told: 0, lag_ms: 1, compute_p50_ms: 1, compute_p95_ms: 1, queue_p95_ms: 1, resume: "newer" });

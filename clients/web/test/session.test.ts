@@ -93,3 +93,12 @@ it("says nothing after it was closed", () => {
   wire.onclose?.({ code: 1006, reason: "" });
   expect([on.stems.mock.calls.length, on.failed.mock.calls.length]).toEqual([0, 0]);
 });
+
+it("turns the knobs of the server's mix, and hears that the server is going away", () => {
+  expect(() => session.setGains({ vocals: 0 })).toThrow("no session is open for gains");
+  wire.say(READY);
+  session.setGains({ vocals: 0, drums: 2 });
+  expect(JSON.parse(String(wire.sent.at(-1)))).toEqual({ type: "gains", gains: { vocals: 0, drums: 2 } });
+  wire.say({ type: "draining", deadline_ms: 5000 });
+  expect(on.failed).not.toHaveBeenCalled();
+});

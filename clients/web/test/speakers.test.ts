@@ -6,7 +6,6 @@ import { Joint } from "../src/client/joint";
 import { type Model, choose } from "../src/client/models";
 import { Session } from "../src/client/session";
 import { Timeline, type Told, type Turn } from "../src/client/turns";
-import { Levels, place, span, ticks } from "../src/app/ui/span";
 import { READY, START, type Watched, Wire, handlers, plane, watched } from "./wire";
 
 const turn = (id: number, speaker: number, start: number, end: number, final = false): Turn => ({ id, speaker, start, end, final });
@@ -165,22 +164,5 @@ describe("files", () => {
 
   it("with names that a file system takes", () => {
     expect(["Käse & Brot.m4a", "../x.wav", "a.b c.mp3", "???"].map(stem)).toEqual(["Käse _ Brot", ".._x", "a.b c", "_"]);
-  });
-});
-
-describe("the stretch of time that is shown", () => {
-  it("has the playhead inside, and more future in a file", () => {
-    const [live, file] = [span(520, 100, true), span(520, 100, false)];
-    expect([live.seconds, file.seconds]).toEqual([20, 20]);
-    expect(place(live, 100, 520)).toBeCloseTo(0.88 * 520);
-    expect(place(file, 100, 520)).toBeCloseTo(0.65 * 520);
-    expect(ticks(file, 5)).toEqual([90, 95, 100, 105]);
-    expect(ticks(span(520, 0, false), 5)).toEqual([0, 5]);
-  });
-
-  it("shows the loudest of each bar", () => {
-    const levels = new Levels();
-    for (const [at, peak] of [[1.03, 0.2], [1.06, 0.5], [1.09, 0.1], [1.2, 0.3]]) levels.push(at, peak);
-    expect(levels.between(1.02, 1.4).map(([, peak]) => peak)).toEqual([0, 0.5, 0.3, 0]);
   });
 });

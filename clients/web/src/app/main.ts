@@ -1,15 +1,9 @@
-// Wires the elements of index.html to the app. No element knows about audio, and no audio about elements.
+// Where the page begins: a room for every fragment of its address, one of them open.
 
-import { App, RATE } from "./app";
 import { debug } from "./debug";
-import { asFailure } from "../client/errors";
-import { gains } from "./faders";
-import { type Into, type Model, fetchModels, speaks } from "../client/models";
-import { Conversation } from "./ui/conversation";
-import { figures, showFigures } from "./ui/figures";
-import { reconnecting, status } from "./ui/status";
-import { type Strip, strip } from "./ui/strip";
-import { clock, ms } from "./ui/text";
+import { Page } from "./page";
+import { ROOMS, type Place, roomOf } from "./rooms";
+import { make } from "./ui/elements";
 
 declare global {
   interface Window {
@@ -17,154 +11,37 @@ declare global {
   }
 }
 
-const at = <T extends HTMLElement>(id: string): T => document.getElementById(id) as T;
-const [play, stop, listen, microphone] = ["play", "stop", "listen", "microphone"].map(at<HTMLButtonElement>);
-const [file, seek] = ["file", "seek"].map(at<HTMLInputElement>);
-const model = at<HTMLSelectElement>("model");
-const into = [...document.querySelectorAll<HTMLInputElement>("#into input")];
+const at = (id: string): HTMLElement => document.getElementById(id)!;
+const page = new Page(at("room"), at("bar"));
+const links = new Map<Place, HTMLAnchorElement>();
 
-const app = new App();
-const conversation = new Conversation(app, at("people"));
-let told = app.timeline;
-window.rivulet = debug(app);
-let strips: Strip[] = [];
-let stripped: readonly string[] = [];
-let seeking = false;
+for (const place of ROOMS) {
+  const link = make("a", { href: `#${place.name}` }, place.title);
+  links.set(place, link);
+  at("rooms").append(link);
+}
 
-function showStems(): void {
-  const people = app.mode === "speakers";
-  at("stems-card").hidden = app.stems.length === 0;
-  at("stems-title").textContent = app.stems.some((stem) => stem.startsWith("speaker")) ? "Speakers" : "Stems";
-  at("people").hidden = !people;
-  if (told !== app.timeline) {
-    told = app.timeline;
-    conversation.clear();
+page.onroom = () => {
+  for (const [place, link] of links) {
+    if (place === page.place) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
   }
-  if (people) conversation.show();
-  showStrips(people ? [] : app.stems);
-}
-
-function showStrips(stems: readonly string[]): void {
-  if (stems.join() !== stripped.join()) {
-    stripped = stems;
-    strips = stripped.map((stem, i) => strip(stem, i, (change) => app.setFader(stem, change)));
-    at("strips").replaceChildren(...strips.map((one) => one.element));
-  }
-  const faders = stripped.map((stem) => app.fader(stem));
-  const loud = gains(faders, app.listening);
-  strips.forEach((one, i) => one.show(faders[i], loud[i] > 0));
-}
-
-function showPlayhead(): void {
-  at("time").textContent = clock(app.position / RATE);
-  at("duration").textContent = app.song && app.purpose === "file" ? ` / ${clock(app.song.planes[0].length / RATE)}` : "";
-  if (!seeking) seek.valueAsNumber = app.position;
-  seek.setAttribute("aria-valuetext", clock(seek.valueAsNumber / RATE));
-  const text = status(app);
-  if (at("status").textContent !== text) at("status").textContent = text;
-}
-
-function show(): void {
-  const busy = app.phase === "playing" || app.phase === "connecting";
-  const live = app.purpose === "microphone";
-  play.textContent = busy ? "Pause" : "Play";
-  play.disabled = app.phase === "decoding" || app.phase === "asking" || (!app.song && !live) || (live && app.phase === "idle");
-  stop.disabled = (app.phase === "idle" && app.position === 0) || app.phase === "decoding";
-  listen.ariaPressed = String(app.listening);
-  microphone.ariaPressed = String(live && app.phase !== "idle" && app.phase !== "failed");
-  at("song-name").textContent = app.song?.name ?? (app.models.some(speaks) ? "Choose a song or a conversation" : "Choose a song");
-  seek.disabled = !app.song || live;
-  seek.hidden = live;
-  seek.max = String(app.song?.planes[0].length ?? 1);
-  const error = at("error");
-  error.hidden = app.failure === null;
-  at("away").hidden = !app.away;
-  at("away").textContent = app.away ? reconnecting(app) : "";
-  error.textContent = app.failure ? `${app.failure.message} ${app.failure.advice}` : "";
-  showStems();
-  showPlayhead();
-  showModelNote();
-  showFigures(at("figures"), figures(app));
-}
-
-function showModelNote(): void {
-  const { model: choice, mode } = app.choice;
-  const latency = choice?.latency_ms ? `about ${ms(choice.latency_ms.default)} late` : "";
-  const absent = choice && !choice.present ? "the server has to fetch its weights first" : "";
-  const licence = choice && app.chosen === choice.name ? `licence ${choice.licence}` : "";
-  const parts = choice ? [app.chosen === choice.name ? "" : `now ${choice.name}`, mode === "speakers" ? "a track a person" : latency, absent, licence].filter(Boolean) : [];
-  at("model-note").textContent = parts.join("; ");
-}
-
-function offer(models: Model[]): void {
-  app.models = models;
-  model.replaceChildren(new Option("What suits the source", ""));
-  for (const one of models) {
-    const sources = one.sources.join(", ").replaceAll("_", " ");
-    model.append(new Option(`${one.name}: ${sources}${one.present ? "" : " (to be fetched)"}`, one.name));
-  }
-  model.disabled = false;
-  at("into").hidden = !models.some(speaks);
-}
-
-let drawn = 0;
-app.onchange = show;
-app.onspeakers = () => {
-  conversation.show();
-};
-app.onreport = () => {
-  const peaks = app.run?.report?.peaks;
-  if (peaks) strips.forEach((one, i) => one.level(peaks[i], app.run?.report?.phase === "playing"));
-  if (app.mode === "speakers") conversation.move();
-  showPlayhead();
-  drawn += 1;
-  if (drawn % 8 === 0) showFigures(at("figures"), figures(app)); // four times a second: a figure must be readable
+  document.title = `${page.place?.title ?? ""} · Rivulet`;
+  document.documentElement.dataset.room = page.place?.name ?? "";
+  window.rivulet = debug(page);
 };
 
-play.addEventListener("click", () => (play.textContent === "Pause" ? app.pause() : void app.play()));
-stop.addEventListener("click", () => app.stop());
-listen.addEventListener("click", () => app.setListening(!app.listening));
-microphone.addEventListener("click", () => void app.microphone());
-for (const one of into) {
-  one.addEventListener("change", () => {
-    app.into = one.value as Into;
-    app.stop();
-  });
-}
-model.addEventListener("change", () => {
-  app.chosen = model.value || null;
-  app.stop();
-});
-file.addEventListener("change", () => {
-  const [chosen] = file.files ?? [];
-  if (chosen) void app.load(chosen);
-  file.value = ""; // so that the same file can be chosen again
-});
-seek.addEventListener("input", () => (seeking = true));
-seek.addEventListener("change", () => {
-  seeking = false;
-  void app.seek(seek.valueAsNumber);
-});
-for (const name of ["dragenter", "dragover", "dragleave", "drop"] as const) {
-  document.addEventListener(name, (event) => {
-    event.preventDefault();
-    at("drop").classList.toggle("over", name === "dragenter" || name === "dragover");
-  });
-}
-document.addEventListener("drop", (event) => {
-  const [dropped] = event.dataTransfer?.files ?? [];
-  if (dropped) void app.load(dropped);
-});
-
-function load(): void {
-  app.failure = null;
-  fetchModels(app.key.headers).then(offer).catch((error: unknown) => (app.failure = asFailure(error))).finally(show);
+/** A key is taken out of the address; an address that then names no room leaves us where we are. */
+function go(): void {
+  const room = roomOf(location.hash);
+  const keyed = page.key.take(location, history);
+  void page.enter(room ?? page.place ?? ROOMS[0]);
+  if (keyed || page.models.length === 0) void page.load();
 }
 
-// A key that is added to the address of a page that is open already does not reload it.
-addEventListener("hashchange", () => {
-  if (app.key.take(location, history)) load();
-});
-app.key.take(location, history);
-show();
-load();
+at("skip").addEventListener("click", () => at("room").focus());
+// A file that misses the room's own place for it would make the browser leave the page.
+for (const name of ["dragover", "drop"] as const) document.addEventListener(name, (event) => event.preventDefault());
+// The key is changed by the fragment of a page that is open already, and so is the room.
+addEventListener("hashchange", go);
+go();

@@ -6,10 +6,16 @@ class CaptureProcessor extends AudioWorkletProcessor {
   private planes: Float32Array[] = [];
   private filled = 0;
   private time = 0;
+  private leaving = false;
+
+  constructor() {
+    super();
+    this.port.onmessage = () => (this.leaving = true);
+  }
 
   process(inputs: Float32Array[][]): boolean {
     const input = inputs[0];
-    if (input.length === 0) return true;
+    if (input.length === 0) return !this.leaving;
     if (this.planes.length !== input.length) {
       this.planes = input.map(() => new Float32Array(BLOCK));
       this.filled = 0;
@@ -22,7 +28,7 @@ class CaptureProcessor extends AudioWorkletProcessor {
       this.planes = input.map(() => new Float32Array(BLOCK));
       this.filled = 0;
     }
-    return true;
+    return !this.leaving;
   }
 }
 

@@ -65,6 +65,27 @@ export interface Ready {
   replay_from?: number;
   mode?: Mode; // none from a server that has but one
   diarizer?: string; // what tells who speaks
+  tracks?: readonly Track[]; // over WebRTC
+}
+
+/** Over WebRTC: the m-line that carries an output. */
+export interface Track {
+  mid: string;
+  name: string;
+}
+
+/** Over WebRTC, about once a second: what the sound went through, and which output sample went out as which RTP timestamp. */
+export interface Media {
+  type: "media";
+  jitter_ms: number;
+  buffer_ms: number;
+  lost: number;
+  concealed: number;
+  recovered: number;
+  discarded: number;
+  encode_ms: number;
+  behind_ms: number;
+  clock: { sample: number; mid: string; rtp: number } | null;
 }
 
 export interface Speakers extends Told {
@@ -86,6 +107,7 @@ export type FromServer =
   | Ready
   | Stats
   | Speakers
+  | Media
   | { type: "mark"; id: string; sample: number }
   | { type: "draining"; deadline_ms: number }
   | { type: "error"; code: string; message: string; fatal: boolean; retry_after_ms?: number }
@@ -114,6 +136,7 @@ const FIELDS: Record<FromServer["type"], Fields> = {
     queue_p95_ms: "number",
   },
   speakers: { told: "number", active: "object", turns: "object", dropped: "object" },
+  media: { jitter_ms: "number", buffer_ms: "number", encode_ms: "number", behind_ms: "number" },
   mark: { id: "string", sample: "number" },
   draining: { deadline_ms: "number" },
   error: { code: "string", message: "string", fatal: "boolean" },
@@ -122,6 +145,7 @@ const FIELDS: Record<FromServer["type"], Fields> = {
 
 const OPTIONAL: Fields = {
   resume: "string", resume_samples: "number", replay_from: "number", retry_after_ms: "number", mode: "string", diarizer: "string",
+  tracks: "object", clock: "object",
 };
 
 const TURN: Fields = { id: "number", speaker: "number", start: "number", end: "number", final: "boolean" };

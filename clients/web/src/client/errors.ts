@@ -12,17 +12,17 @@ const ADVICE: Record<string, string> = {
   forbidden: "Open the page at the server's own address, or choose a model that your key is for.",
   unknown_model: "Choose another model: the server no longer has this one.",
   replaced: "The session goes on in another window.",
-  resume: "Press Play to begin again from here.",
-  too_many: "Close other pages of this server, or wait a minute and press Play again.",
-  draining: "Wait a moment and press Play again.",
-  timeout: "Press Play to go on: the server gave up waiting, or the connection is too slow for it.",
+  resume: "Begin again from here: it is a new session.",
+  too_many: "Close other pages of this server, or wait a minute and try again.",
+  draining: "Wait a moment and try again.",
+  timeout: "Try again: the server gave up waiting, or the connection is too slow for it.",
   order: "This is a fault of the page: reload it.",
   too_large: "This is a fault of the page: reload it.",
   bad_audio: "This is a fault of the page: reload it.",
   latency: "Choose a model that answers faster, or no latency limit.",
   model_unavailable: "The server lacks this model's weights: choose another model.",
-  capacity: "The server is full: wait a minute and press Play again.",
-  internal: "The server failed: press Play to try again. Its log says more.",
+  capacity: "The server is full: wait a minute and try again.",
+  internal: "The server failed: try again. Its log says more.",
 };
 
 const CODE_OF_CLOSE: Record<number, string> = {
@@ -33,15 +33,15 @@ const CODE_OF_CLOSE: Record<number, string> = {
 
 /** From an `error` message of the server. */
 export const fromServer = (code: string, message: string): Failure =>
-  new Failure(`The server said: ${message.replace(/\.?$/, ".")}`, ADVICE[code] ?? "Press Play to try again.", code);
+  new Failure(`The server said: ${message.replace(/\.?$/, ".")}`, ADVICE[code] ?? "Try again.", code);
 
 /** From a close that no `error` message explained. `opened`: whether the session had begun. */
 export function fromClose(close: number, reason: string, opened: boolean): Failure {
   const code = CODE_OF_CLOSE[close];
   if (code === "draining") return new Failure("The server is restarting.", ADVICE[code], code);
   if (code) return new Failure(`The server ended the session (${reason || code}).`, ADVICE[code], code);
-  if (!opened) return new Failure("The server cannot be reached.", "Check that it runs and press Play again.", "unreachable");
-  return new Failure(`The connection was lost (${close}${reason && `, ${reason}`}).`, "Check the network and press Play again.", "lost");
+  if (!opened) return new Failure("The server cannot be reached.", "Check that it runs and try again.", "unreachable");
+  return new Failure(`The connection was lost (${close}${reason && `, ${reason}`}).`, "Check the network and try again.", "lost");
 }
 
 export const needsKey = (): Failure => new Failure("The server did not let this page in.", ADVICE.unauthorized, "unauthorized");

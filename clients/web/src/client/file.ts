@@ -26,8 +26,13 @@ export async function decodeSong(file: File, rate: number): Promise<Song> {
   }
   if (audio.length === 0) throw new Failure(`“${file.name}” holds no sound.`, "Choose another file.");
   if (audio.numberOfChannels > 2) audio = await stereo(audio);
-  return { name: file.name, rate, planes: Array.from({ length: audio.numberOfChannels }, (_, c) => audio.getChannelData(c)) };
+  return songOf(audio, file.name);
 }
+
+/** `audio` has one or two channels. */
+export const songOf = (audio: AudioBuffer, name = ""): Song => ({
+  name, rate: audio.sampleRate, planes: Array.from({ length: audio.numberOfChannels }, (_, c) => audio.getChannelData(c)),
+});
 
 /** Surround to two channels by Web Audio's rules for loudspeakers. */
 async function stereo(audio: AudioBuffer): Promise<AudioBuffer> {

@@ -29,9 +29,9 @@ export class Key {
     const headers = { ...this.headers, "Content-Type": "application/json" };
     const body = JSON.stringify({ ttl_s: TOKEN_SECONDS });
     const answer = await fetch("/v1/tokens", { method: "POST", headers, body }).catch(() => null);
-    if (answer === null) throw new Failure("The server cannot be reached.", "Check that it runs and press Play again.", "unreachable");
+    if (answer === null) throw new Failure("The server cannot be reached.", "Check that it runs and try again.", "unreachable");
     if (answer.status === 401 || answer.status === 403) throw needsKey();
-    if (!answer.ok) throw new Failure(`The server gave no token (HTTP ${answer.status}).`, "Press Play to try again.", "unreachable");
+    if (!answer.ok) throw new Failure(`The server gave no token (HTTP ${answer.status}).`, "Wait a moment and try again.", "unreachable");
     return ((await answer.json()) as { token: string }).token;
   }
 }

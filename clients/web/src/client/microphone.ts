@@ -1,82 +1,81 @@
-// The microphone, or a line input: untouched samples. Echo cancelling, noise suppression and gain control are made for
-// calls: they eat tones, duck the second speaker and change what a separator hears, so all three are refused.
+// A microphone, a line input, or what another tab plays, untouched. Echo cancelling, noise suppression and gain control are made
+// for calls: they eat tones, duck the second speaker and change what a separator hears, so all three are refused.
 
-import url from "./capture-processor.ts?worker&url";
+import { CaptureSource, stop } from "./capture";
 import { Failure } from "./errors";
-import type { Block, Source } from "./source";
 
-interface Captured {
-  time: number;
-  planes: Float32Array[];
+const RAW = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
+
+export interface Microphone {
+  device?: string; // by its id; none: the browser's choice
+  channels?: number; // 1, or 2 for a line input
 }
 
-export class MicrophoneSource implements Source {
-  readonly live = true;
-  readonly length = Infinity;
-  onblock = (): void => {};
-  private queue: Block[] = [];
-  private paused = true;
+/** Throws a Failure that says what to do. */
+export async function microphone({ device = "", channels = 1 }: Microphone = {}): Promise<MediaStream> {
+  const audio = { ...RAW, channelCount: { ideal: channels }, ...(device ? { deviceId: { exact: device } } : {}) };
+  return media().getUserMedia({ audio }).catch((error: unknown) => {
+    throw refused(error);
+  });
+}
 
-  private constructor(
-    private readonly stream: MediaStream,
-    private readonly input: AudioNode,
-    private readonly node: AudioWorkletNode,
-    readonly channels: number,
-  ) {
-    node.port.onmessage = (event: MessageEvent<Captured>) => {
-      if (this.paused) return;
-      this.queue.push(event.data);
-      this.onblock();
-    };
-    input.connect(node);
+/** The sound of a tab, or of the whole computer where the browser can: the person chooses. Throws a Failure. */
+export async function tabAudio(): Promise<MediaStream> {
+  const devices = media();
+  if (typeof devices.getDisplayMedia !== "function") {
+    const advice = "Use Chrome or Edge on a computer, or lead the sound back into a line input.";
+    throw new Failure("This browser cannot hand over the sound of a tab.", advice, "unsupported");
   }
+  // A picture must be asked for; of this one, as little as possible. `systemAudio` is not known to TypeScript yet.
+  const wanted = { audio: { ...RAW, channelCount: { ideal: 2 } }, video: { frameRate: { max: 1 } }, systemAudio: "include" };
+  const stream = await devices.getDisplayMedia(wanted).catch((error: unknown) => {
+    throw unshared(error);
+  });
+  if (stream.getAudioTracks().length > 0) return stream;
+  stop(stream);
+  throw new Failure("The sound was not shared.", "Share a tab and leave “Also share tab audio” on; of a window there is no sound.", "no_audio");
+}
 
+export interface Device {
+  id: string; // "" in a list that may not be told yet
+  name: string;
+}
+
+/** Browsers tell the names only after a microphone was allowed once. */
+export async function devices(): Promise<{ inputs: Device[]; outputs: Device[] }> {
+  const all = "mediaDevices" in navigator ? await navigator.mediaDevices.enumerateDevices() : [];
+  const of = (kind: MediaDeviceKind): Device[] =>
+    all.filter((one) => one.kind === kind && one.deviceId).map((one) => ({ id: one.deviceId, name: one.label || "Unnamed" }));
+  return { inputs: of("audioinput"), outputs: of("audiooutput") };
+}
+
+/** A microphone as a source of its own: closing the one stops the other. */
+export const MicrophoneSource = {
   /** Throws a Failure that says what to do. `ended` is called when the device goes away. */
-  static async open(context: AudioContext, channels: number, ended: () => void): Promise<MicrophoneSource> {
-    const stream = await askFor(channels);
-    await context.audioWorklet.addModule(url);
-    const [track] = stream.getAudioTracks();
-    track.addEventListener("ended", ended);
-    const options = { numberOfOutputs: 0, channelCount: channels, channelCountMode: "explicit" } as const;
-    const node = new AudioWorkletNode(context, "rivulet-capture", options);
-    return new MicrophoneSource(stream, context.createMediaStreamSource(stream), node, channels);
-  }
+  async open(context: AudioContext, channels: number, ended: () => void, device = ""): Promise<CaptureSource> {
+    return CaptureSource.open(context, await microphone({ channels, device }), { channels, ended, owned: true });
+  },
+};
 
-  get waiting(): number {
-    return this.queue.reduce((sum, block) => sum + block.planes[0].length, 0);
-  }
-
-  take(): Block | null {
-    return this.queue.shift() ?? null;
-  }
-
-  setPaused(paused: boolean): void {
-    this.paused = paused;
-    this.queue = [];
-  }
-
-  close(): void {
-    this.setPaused(true);
-    this.input.disconnect();
-    this.node.port.onmessage = null;
-    for (const track of this.stream.getTracks()) track.stop();
-  }
+// Outside https and localhost a browser has no `mediaDevices` at all.
+function media(): MediaDevices {
+  if ("mediaDevices" in navigator) return navigator.mediaDevices;
+  throw new Failure("This page may not use a microphone.", "Open it over https, or as localhost.", "insecure");
 }
 
-async function askFor(channels: number): Promise<MediaStream> {
-  // Outside https and localhost a browser has no `mediaDevices` at all.
-  if (!("mediaDevices" in navigator)) {
-    throw new Failure("This page may not use a microphone.", "Open it over https, or as localhost.");
-  }
-  try {
-    const raw = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
-    return await navigator.mediaDevices.getUserMedia({ audio: { ...raw, channelCount: { ideal: channels } } });
-  } catch (error) {
-    const name = error instanceof DOMException ? error.name : "";
-    if (name === "NotAllowedError") {
-      throw new Failure("The microphone was not allowed.", "Allow it in the browser's address bar and press Microphone again.");
-    }
-    if (name === "NotFoundError") throw new Failure("No microphone was found.", "Plug one in and press Microphone again.");
-    throw new Failure(`The microphone could not be opened (${name || String(error)}).`, "Close other programs that use it and try again.");
-  }
+const nameOf = (error: unknown): string => (error instanceof DOMException || error instanceof Error ? error.name : "");
+
+function refused(error: unknown): Failure {
+  const name = nameOf(error);
+  if (name === "NotAllowedError") return new Failure("The microphone was not allowed.", "Allow it in the browser's address bar and try again.", "not_allowed");
+  if (name === "NotFoundError") return new Failure("No microphone was found.", "Plug one in and try again.", "not_found");
+  if (name === "OverconstrainedError") return new Failure("That input is not there any more.", "Choose another one.", "not_found");
+  return new Failure(`The microphone could not be opened (${name || String(error)}).`, "Close other programs that use it and try again.", "busy");
+}
+
+function unshared(error: unknown): Failure {
+  const name = nameOf(error);
+  if (name === "NotAllowedError") return new Failure("Nothing was chosen to share.", "Try again, and choose a tab with its sound.", "not_allowed");
+  const advice = "Use Chrome or Edge on a computer, or lead the sound back into a line input.";
+  return new Failure(`The sound of a tab could not be had (${name || String(error)}).`, advice, "unsupported");
 }

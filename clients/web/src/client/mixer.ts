@@ -1,14 +1,18 @@
-// What the player does with one quantum of audio, free of any browser API so that a test can run it: pull stems from the
+// What the player does with a block of audio, free of any browser API so that a test can run it: pull stems from the
 // ring, apply gains, sum to stereo. Nothing here ever steps: every change of loudness is a ramp.
 //
 // One envelope rules starting, stopping, pausing, running dry and skipping. It rises while there is reason to play and
 // falls otherwise; samples are consumed only while it is above zero, so nothing is lost by a pause. It begins to fall
 // when fewer than FADE samples would be left, so that a stream that runs dry ends in a fade instead of a click.
 
+import type { Sides } from "./pan";
 import type { Ring } from "./ring";
 
 export const FADE = 256; // samples: 5 ms at 48 kHz
 export const QUANTUM = 128; // of Web Audio
+const MOST = QUANTUM + 8; // samples a block: a quantum, and what a resampler behind may take more
+const RAMP = 0.01; // s, from any gain to any other
+const CALM = 30; // s without an underrun, after which the target comes down a step again
 
 export interface Policy {
   target: number; // samples to have before starting
@@ -26,29 +30,37 @@ export class Mixer {
   skipped = 0;
   peaks: Float32Array; // a stem, before its gain, since the last takePeaks
   target: number;
+  floor: number; // of the target: what it comes down to
+  chunk = 0; // samples: the largest that has come at once, and so the height of the saw-tooth of what is in store
+  onsecond: (lowest: number) => void = () => {}; // a second has played, with never fewer samples in store
   private envelope = 0;
   private paused = false;
   private finish = Infinity;
   private pendingSkip = 0;
   private lowest = Infinity;
   private watched = 0;
-  private readonly gains: Float32Array;
+  private calm = 0; // s
+  private readonly gains: Float32Array; // two a stem: left, right
   private readonly goals: Float32Array;
+  private readonly slopes: Float32Array; // a sample
   private readonly scratch: Float32Array[];
-  private readonly curve = new Float32Array(QUANTUM);
-  private readonly slope: number;
+  private readonly curve = new Float32Array(MOST);
 
   constructor(readonly ring: Ring, readonly stems: number, readonly channels: number, readonly policy: Policy) {
-    this.target = policy.target;
-    this.gains = new Float32Array(stems).fill(1);
-    this.goals = new Float32Array(stems).fill(1);
+    this.target = this.floor = policy.target;
+    this.gains = new Float32Array(2 * stems).fill(1);
+    this.goals = new Float32Array(2 * stems).fill(1);
+    this.slopes = new Float32Array(2 * stems);
     this.peaks = new Float32Array(stems);
-    this.scratch = Array.from({ length: stems * channels }, () => new Float32Array(QUANTUM));
-    this.slope = 1 / (0.01 * policy.rate); // full scale in 10 ms
+    this.scratch = Array.from({ length: stems * channels }, () => new Float32Array(MOST));
   }
 
-  setGains(gains: readonly number[]): void {
-    this.goals.set(gains);
+  /** One gain a stem, or one a side. */
+  setGains(gains: readonly (number | Sides)[]): void {
+    gains.forEach((gain, s) => this.goals.set(typeof gain === "number" ? [gain, gain] : gain, 2 * s));
+    const ramp = RAMP * this.policy.rate;
+    // Full scale in one ramp at the slowest: a small change is not stretched, and a ramp that is caught half-way not either.
+    this.slopes.forEach((_, i) => (this.slopes[i] = Math.max(1, Math.abs(this.goals[i] - this.gains[i])) / ramp));
   }
 
   setPaused(paused: boolean): void {
@@ -61,23 +73,31 @@ export class Mixer {
     this.finish = end;
   }
 
+  /** Live: so many samples come at once at the most, and so many are to be in store before it plays. */
+  expect(chunk: number, target: number): void {
+    this.chunk = chunk;
+    this.floor = Math.max(this.floor, target);
+    this.target = Math.max(this.target, target);
+  }
+
   takePeaks(): Float32Array {
     const peaks = this.peaks;
     this.peaks = new Float32Array(this.stems);
     return peaks;
   }
 
-  /** Fill `left` and `right` (one quantum each). */
+  /** Fill `left` and `right`, a quantum or a few samples more or less of each. */
   process(left: Float32Array, right: Float32Array): void {
     left.fill(0);
     right.fill(0);
+    const block = left.length;
     const available = this.ring.available;
-    this.watch(available);
+    this.watch(available, block);
     const final = this.ring.writeIndex >= this.finish;
     if (this.phase === "filling" && !this.paused && (available >= this.target || final)) this.phase = "playing";
-    const starving = !final && available < QUANTUM + FADE;
+    const starving = !final && available < block + FADE;
     const rising = this.phase === "playing" && !this.paused && this.pendingSkip === 0 && !starving;
-    const audible = rising ? QUANTUM : Math.min(QUANTUM, Math.ceil(this.envelope * FADE));
+    const audible = rising ? block : Math.min(block, Math.ceil(this.envelope * FADE));
     const frames = this.phase === "ended" ? 0 : Math.min(available, audible);
     if (frames > 0) this.mix(left, right, frames, rising);
     else this.gains.set(this.goals); // in silence nobody hears a step
@@ -95,6 +115,7 @@ export class Mixer {
       this.phase = "paused";
     } else if (starving && this.phase === "playing") {
       this.underruns += 1;
+      this.calm = 0;
       this.phase = "filling";
       this.target = Math.min(this.policy.cap, this.target + this.policy.step);
     }
@@ -109,34 +130,47 @@ export class Mixer {
     for (let s = 0; s < this.stems; s += 1) {
       const a = this.scratch[s * this.channels];
       const b = this.scratch[s * this.channels + this.channels - 1]; // a mono stem goes to both sides
-      const goal = this.goals[s];
-      let gain = this.gains[s];
+      this.add(a, left, frames, 2 * s);
+      this.add(b, right, frames, 2 * s + 1);
       let peak = this.peaks[s];
-      for (let i = 0; i < frames; i += 1) {
-        if (gain < goal) gain = Math.min(goal, gain + this.slope);
-        else if (gain > goal) gain = Math.max(goal, gain - this.slope);
-        const loud = gain * this.curve[i];
-        left[i] += loud * a[i];
-        right[i] += loud * b[i];
-        peak = Math.max(peak, Math.abs(a[i]), Math.abs(b[i]));
-      }
-      this.gains[s] = gain;
+      for (let i = 0; i < frames; i += 1) peak = Math.max(peak, Math.abs(a[i]), Math.abs(b[i]));
       this.peaks[s] = peak;
     }
   }
 
+  private add(from: Float32Array, into: Float32Array, frames: number, knob: number): void {
+    const goal = this.goals[knob];
+    const slope = this.slopes[knob];
+    let gain = this.gains[knob];
+    for (let i = 0; i < frames; i += 1) {
+      if (gain < goal) gain = Math.min(goal, gain + slope);
+      else if (gain > goal) gain = Math.max(goal, gain - slope);
+      into[i] += gain * this.curve[i] * from[i];
+    }
+    this.gains[knob] = gain;
+  }
+
   // Live audio that waits longer than it must (a stalled network that caught up) is late for ever: step over the excess.
-  private watch(available: number): void {
+  private watch(available: number, block: number): void {
     if (this.phase !== "playing" || this.paused) {
       this.lowest = Infinity;
       this.watched = 0;
       return;
     }
     this.lowest = Math.min(this.lowest, available);
-    this.watched += QUANTUM;
+    this.watched += block;
     if (this.watched < this.policy.rate) return;
+    this.relax();
     if (this.lowest > this.target + this.policy.slack) this.pendingSkip = this.lowest - this.target;
+    else this.onsecond(this.lowest);
     this.lowest = Infinity;
     this.watched = 0;
+  }
+
+  private relax(): void {
+    this.calm += 1;
+    if (this.calm < CALM) return;
+    this.calm = 0;
+    this.target = Math.max(this.floor, this.target - this.policy.step);
   }
 }

@@ -1,5 +1,6 @@
 // The audio thread's half of the player: a ring, a mixer and a report every few quanta.
 
+import { Drift } from "./drift";
 import { Mixer } from "./mixer";
 import type { PlayerOptions, Report, ToPlayer } from "./player-messages";
 import { Ring } from "./ring";
@@ -8,20 +9,22 @@ const REPORT_EVERY = 12; // quanta: 32 ms at 48 kHz, two video frames
 
 class PlayerProcessor extends AudioWorkletProcessor {
   private readonly mixer: Mixer;
+  private readonly drift: Drift | null;
   private leaving = false;
   private quanta = 0;
 
   constructor({ processorOptions }: { processorOptions: PlayerOptions }) {
     super();
-    const { stems, channels, policy, shared, capacity } = processorOptions;
+    const { stems, channels, policy, drift, shared, capacity } = processorOptions;
     const ring = new Ring(shared ?? Ring.memory(stems * channels, capacity, false));
     this.mixer = new Mixer(ring, stems, channels, policy);
+    this.drift = drift ? new Drift(this.mixer) : null;
     this.port.onmessage = (event: MessageEvent<ToPlayer>) => this.obey(event.data);
   }
 
   process(_inputs: Float32Array[][], outputs: Float32Array[][]): boolean {
     const [left, right] = outputs[0];
-    this.mixer.process(left, right);
+    (this.drift ?? this.mixer).process(left, right);
     this.quanta += 1;
     if (this.quanta % REPORT_EVERY === 0) this.report();
     return !this.leaving || this.mixer.phase === "playing"; // leaves when it has faded out
@@ -32,7 +35,7 @@ class PlayerProcessor extends AudioWorkletProcessor {
     if (message.type === "stems") mixer.ring.write(message.start, message.planes);
     else if (message.type === "gains") mixer.setGains(message.gains);
     else if (message.type === "pause") mixer.setPaused(message.paused);
-    else if (message.type === "target") mixer.target = Math.max(mixer.target, message.frames);
+    else if (message.type === "target") mixer.expect(message.chunk, message.frames);
     else if (message.type === "end") mixer.setEnd(message.at);
     else {
       mixer.setPaused(true);
@@ -45,7 +48,7 @@ class PlayerProcessor extends AudioWorkletProcessor {
     const peaks = this.mixer.takePeaks();
     const report: Report = {
       phase, target, underruns, skipped, peaks,
-      position: ring.readIndex, buffered: ring.available, gaps: ring.gaps,
+      position: ring.readIndex, time: currentTime, buffered: ring.available, gaps: ring.gaps, ratio: this.drift?.ratio ?? 1,
     };
     this.port.postMessage(report, [peaks.buffer]);
   }

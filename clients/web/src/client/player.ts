@@ -4,6 +4,7 @@
 
 import type { Chunk, Ready } from "./codec";
 import type { Policy } from "./mixer";
+import type { Sides } from "./pan";
 import type { PlayerOptions, Report, ToPlayer } from "./player-messages";
 import url from "./player-processor.ts?worker&url";
 import { Ring } from "./ring";
@@ -32,14 +33,15 @@ export class Player {
     node.port.onmessage = (event: MessageEvent<Report>) => this.onreport(event.data);
   }
 
-  /** `store`: the most samples that can be ahead of the playhead. */
-  static async open(context: AudioContext, ready: Ready, live: boolean, store: number): Promise<Player> {
+  /** `store`: the most samples that can be ahead of the playhead. `drift`: whether another clock dated what comes. */
+  static async open(context: BaseAudioContext, ready: Ready, live: boolean, store: number, drift = false): Promise<Player> {
     await context.audioWorklet.addModule(url);
     const stems = ready.stems.length;
     const options: PlayerOptions = {
       stems,
       channels: ready.channels,
       policy: policy(live, ready.rate),
+      drift,
       shared: crossOriginIsolated ? Ring.memory(stems * ready.channels, store, true) : null,
       capacity: store,
     };
@@ -59,13 +61,15 @@ export class Player {
     if (this.live && chunk.frames > this.largest) {
       // The store of live audio is a saw-tooth as high as one chunk: below that it runs dry between any two.
       this.largest = chunk.frames;
-      this.tell({ type: "target", frames: chunk.frames + Math.round(MARGIN * this.node.context.sampleRate) });
+      const frames = chunk.frames + Math.round(MARGIN * this.node.context.sampleRate);
+      this.tell({ type: "target", frames, chunk: chunk.frames });
     }
     if (this.ring) this.ring.write(chunk.start, chunk.planes);
     else this.tell({ type: "stems", start: chunk.start, planes: chunk.planes }, chunk.planes.map((p) => p.buffer));
   }
 
-  setGains(gains: number[]): void {
+  /** One gain a stem, or one a side of each. */
+  setGains(gains: readonly (number | Sides)[]): void {
     this.tell({ type: "gains", gains });
   }
 

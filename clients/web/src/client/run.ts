@@ -5,6 +5,7 @@ import type { Chunk, Ready, Start, Stats } from "./codec";
 import { Failure, asFailure } from "./errors";
 import { Lag } from "./lag";
 import { Latency } from "./latency";
+import type { Sides } from "./pan";
 import { Player } from "./player";
 import type { Report } from "./player-messages";
 import { Session } from "./session";
@@ -14,7 +15,7 @@ import { type Told, Timeline } from "./turns";
 
 export const AHEAD = 8; // seconds of a file's stems kept ahead of the playhead: rides out a stalled network
 
-export type Wanted = Pick<Start, "model" | "mode" | "speakers">;
+export type Wanted = Omit<Start, "type" | "rate" | "channels" | "format">;
 
 export interface RunEvents {
   ready(ready: Ready): void;
@@ -23,7 +24,9 @@ export interface RunEvents {
   speakers(timeline: Timeline): void;
   stats(stats: Stats): void;
   notice(text: string): void;
+  draining?(deadline: number): void; // ms
   away(away: boolean): void; // the connection is lost, or made again
+  done?(samples: number): void; // all stems have come
   failed(failure: Failure): void;
 }
 
@@ -41,7 +44,7 @@ export class Run {
   toEar: number | null = null; // live: seconds from capture to ear with the output device's delay, when last something played
   private early: Chunk[] = []; // stems that came while the worklet was loading
   private paused = false;
-  private gains: number[] | null = null;
+  private gains: readonly (number | Sides)[] | null = null;
   private over = false;
   private readonly lag: Lag;
 
@@ -64,6 +67,7 @@ export class Run {
       speakers: (told) => this.learn(told),
       stats: (stats) => on.stats((this.stats = stats)),
       notice: (text) => on.notice(text),
+      draining: (deadline) => on.draining?.(deadline),
       away: () => on.away(true),
       back: () => {
         on.away(false);
@@ -74,7 +78,8 @@ export class Run {
     });
   }
 
-  setGains(gains: number[]): void {
+  /** One gain a stem, or one a side of each. */
+  setGains(gains: readonly (number | Sides)[]): void {
     this.gains = gains;
     this.player?.setGains(gains);
   }
@@ -84,6 +89,12 @@ export class Run {
     this.source.setPaused(paused || this.ready === null);
     this.player?.setPaused(paused);
     if (!paused) this.pump();
+  }
+
+  /** No more audio is taken; what went up comes back and is played. */
+  end(): void {
+    this.source.close();
+    this.session.end();
   }
 
   close(): void {
@@ -106,7 +117,7 @@ export class Run {
     try {
       // Everything that may be unplayed at once: what is ahead, and what a model's own latency holds until the end.
       const store = ready.latency_samples + (AHEAD + 1) * ready.rate;
-      const player = await Player.open(this.context, ready, this.source.live, store);
+      const player = await Player.open(this.context, ready, this.source.live, store, this.source.foreign);
       if (this.over) return player.close();
       this.player = player;
     } catch (error) {
@@ -165,6 +176,7 @@ export class Run {
   private drain(samples: number): void {
     this.drained = true;
     this.player?.setEnd(samples);
+    this.on.done?.(samples);
   }
 
   // What has come already is still played: a song does not stop in mid-bar because the network did.

@@ -2,7 +2,7 @@
 // `room` says when more may be written. The browser takes any amount into its send buffer, so the bound on `buffered` is
 // ours to keep. When a connection is lost, another one goes on with the session: no gap, no repeat (docs/protocol.md).
 
-import { type Chunk, type FromServer, type Ready, type Start, type Stats, decode, encode, pack, unpack } from "./codec";
+import { type Chunk, type FromServer, type Gains, type Ready, type Start, type Stats, decode, encode, pack, unpack } from "./codec";
 import { Failure, asFailure, fromClose, fromServer } from "./errors";
 import { Joint } from "./joint";
 import { Patience } from "./patience";
@@ -16,6 +16,7 @@ export interface Handlers {
   speakers(told: Told): void; // ids stay the same over connections that break
   stats(stats: Stats): void;
   notice(text: string): void;
+  draining?(deadline: number): void; // ms: the server goes away, and the session with it after so long at the latest
   away(): void; // the connection is lost, another one is looked for
   back(): void; // and was found
   done(samples: number): void; // all stems have come
@@ -38,6 +39,7 @@ export class Session {
   private over = false;
   private readonly said = new Sent();
   private readonly joint = new Joint();
+  private gains: Gains | null = null; // of the server's mix, as they were changed last
   private openings = 0;
   private timer: ReturnType<typeof setTimeout> | undefined;
 
@@ -71,6 +73,13 @@ export class Session {
   mark(): Promise<number> {
     if (this.ready === null || this.said.ended || this.over) return Promise.reject(new Error("no session is open for a mark"));
     return new Promise((resolve) => this.say(this.said.mark(resolve)));
+  }
+
+  /** Of `output: mix`: the server turns, from its next sample on. Sources that are not named keep theirs. */
+  setGains(gains: Gains): void {
+    if (this.ready === null || this.said.ended || this.over) throw new Error("no session is open for gains");
+    this.gains = { ...this.gains, ...gains };
+    this.say(encode({ type: "gains", gains }));
   }
 
   /** No more audio; the rest of the stems and `done` follow. */
@@ -156,6 +165,7 @@ export class Session {
       if (this.ready?.stems.length === 0) this.advance(Math.min(Math.max(this.told, message.told), this.sent));
       this.on.stats(message);
     } else if (message.type === "speakers") this.who(this.joint.take(message));
+    else if (message.type === "draining") this.on.draining?.(message.deadline_ms);
     else if (message.type === "mark") this.said.came(message.id, message.sample);
     else if (message.type === "done") {
       this.close();
@@ -177,6 +187,7 @@ export class Session {
     if (from > this.told) throw new Error(`got a replay from sample ${from}, expected at most ${this.told}`);
     this.away = false;
     this.joint.broken();
+    if (this.gains !== null) this.say(encode({ type: "gains", gains: this.gains }));
     for (const message of this.said.since(from)) this.say(message);
     this.resumes += 1;
     this.on.back();
@@ -219,4 +230,4 @@ export class Session {
 }
 
 const gone = (seconds: number): Failure =>
-  new Failure(`The connection was lost, and could not be made again within ${seconds} s.`, "Check the network and press Play again.", "lost");
+  new Failure(`The connection was lost, and could not be made again within ${seconds} s.`, "Check the network and try again.", "lost");

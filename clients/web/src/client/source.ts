@@ -7,6 +7,8 @@ export interface Block {
 
 export interface Source {
   readonly live: boolean;
+  /** Live: dated by another clock than the one that plays; the store is then steered (drift.ts). */
+  readonly foreign?: boolean;
   readonly channels: number;
   readonly length: number; // samples; Infinity when live
   /** The next block, or null: nothing now (live) or nothing any more (file). */

@@ -10,6 +10,9 @@ export const clock = (seconds: number): string => {
 export const ms = (value: number | null | undefined): string =>
   value == null ? "–" : value < 10_000 ? `${Math.round(value)} ms` : `${(value / 1000).toFixed(1)} s`;
 
+/** A share of one. */
+export const percent = (value: number): string => `${Math.round(value * 100)} %`;
+
 export const decibels = (value: number): string =>
   value <= FLOOR ? "off" : `${value > 0 ? "+" : value < 0 ? "−" : ""}${Math.abs(value).toFixed(1)} dB`;
 

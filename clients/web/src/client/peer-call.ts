@@ -1,0 +1,105 @@
+// One WebRTC connection: the offer with all its lines up front, the data channel, and how it ends.
+
+import { Failure } from "./errors";
+import type { Sending } from "./inputs";
+import { musical } from "./peer-sdp";
+import { type Answer, type PeerStart, type Signalling, type Terms } from "./peer-signalling";
+
+const GATHERING = 2000; // ms: a dead STUN or TURN server must not hold up what can do without
+const CONNECTING = 15_000; // ms
+const UP = 192_000; // bit/s of stereo music, both ways; mono half of it
+
+export interface CallEvents {
+  said(text: string): void; // over the data channel
+  away(away: boolean): void;
+  over(failure: Failure): void; // once, unless it was closed here
+}
+
+export class Call {
+  readonly pc: RTCPeerConnection;
+  readonly channel: RTCDataChannel;
+  private timer: ReturnType<typeof setTimeout> | undefined;
+  private over = false;
+  private connected = false;
+
+  /** `outputs`: how many tracks may come; the first one's m-line carries what goes up too. */
+  constructor(terms: Terms, private readonly sending: Sending, outputs: number, private readonly on: CallEvents) {
+    this.pc = new RTCPeerConnection({ iceServers: terms.ice_servers, bundlePolicy: "max-bundle" });
+    this.pc.addTransceiver(sending.track, { direction: "sendrecv" });
+    for (let i = 1; i < outputs; i += 1) this.pc.addTransceiver("audio", { direction: "recvonly" });
+    this.channel = this.pc.createDataChannel("rivulet", { ordered: true });
+    this.channel.onmessage = (event) => on.said(String(event.data));
+    this.channel.onclose = () => this.end(lost());
+    this.pc.onconnectionstatechange = () => this.changed();
+  }
+
+  /** Offers, and takes the answer. Throws a Failure. */
+  async dial(signalling: Signalling, start: PeerStart): Promise<Answer> {
+    const { pc, sending } = this;
+    const offer = await pc.createOffer();
+    const sdp = musical(offer.sdp ?? "", { channels: sending.channels, bitrate: UP });
+    await pc.setLocalDescription({ type: "offer", sdp });
+    await gathered(pc);
+    const answer = await signalling.offer(pc.localDescription?.sdp ?? sdp, start);
+    if (this.over) throw new Failure("The call was ended.", "Connect again.", "closed");
+    await pc.setRemoteDescription({ type: "answer", sdp: answer.sdp });
+    await this.raise();
+    if (!this.connected) this.timer = setTimeout(() => this.end(unreachable()), CONNECTING);
+    return answer;
+  }
+
+  say(message: string): void {
+    if (this.channel.readyState !== "open") throw new Error("the data channel is not open");
+    this.channel.send(message);
+  }
+
+  close(): void {
+    this.over = true;
+    clearTimeout(this.timer);
+    this.channel.onmessage = this.channel.onclose = this.pc.onconnectionstatechange = null;
+    this.pc.close();
+    this.sending.close();
+  }
+
+  /** A browser sends speech at 32 kbit/s unless it is told. */
+  private async raise(): Promise<void> {
+    const [sender] = this.pc.getSenders();
+    const parameters = sender.getParameters();
+    for (const one of parameters.encodings) one.maxBitrate = (UP * this.sending.channels) / 2;
+    await sender.setParameters(parameters).catch(() => {}); // its own bitrate, then
+  }
+
+  private changed(): void {
+    const { connectionState } = this.pc;
+    if (connectionState === "connected") {
+      clearTimeout(this.timer);
+      if (this.connected) this.on.away(false);
+      else this.sending.begin();
+      this.connected = true;
+    } else if (connectionState === "disconnected") this.on.away(true);
+    else if (connectionState === "failed") this.end(this.connected ? lost() : unreachable());
+    else if (connectionState === "closed") this.end(lost());
+  }
+
+  private end(failure: Failure): void {
+    if (this.over) return;
+    this.close();
+    this.on.over(failure);
+  }
+}
+
+function gathered(pc: RTCPeerConnection): Promise<void> {
+  return new Promise((resolve) => {
+    const done = (): void => {
+      if (pc.iceGatheringState === "complete") resolve();
+    };
+    pc.addEventListener("icegatheringstatechange", done);
+    setTimeout(resolve, GATHERING);
+    done();
+  });
+}
+
+const lost = (): Failure => new Failure("The connection was lost.", "Check the network and connect again: it will be a new session.", "lost");
+
+const unreachable = (): Failure =>
+  new Failure("No way was found for the sound between this browser and the server.", "UDP may be blocked here: use a WebSocket, or a server with TURN.", "ice");

@@ -1,0 +1,53 @@
+// A stem that comes as a track of WebRTC: into Web Audio, through its own gains to left and right, and past its meter.
+
+import type { Sides } from "./pan";
+
+const SETTLE = 0.0025; // s: four of it, 10 ms, are 98 % of the way
+
+export class Strip {
+  readonly stream: MediaStream;
+  private readonly pump: HTMLAudioElement;
+  private readonly nodes: AudioNode[];
+  private readonly sides: readonly [GainNode, GainNode];
+  private readonly analyser: AnalyserNode;
+  private readonly samples: Float32Array<ArrayBuffer>;
+
+  constructor(context: AudioContext, track: MediaStreamTrack, output: AudioNode) {
+    this.stream = new MediaStream([track]);
+    // Chromium pulls a remote track only for an element; a muted one will do.
+    this.pump = new Audio();
+    this.pump.muted = true;
+    this.pump.srcObject = this.stream;
+    void this.pump.play().catch(() => {}); // stopped before it began
+    const source = context.createMediaStreamSource(this.stream);
+    const stereo = new GainNode(context, { channelCount: 2, channelCountMode: "explicit" }); // mono: both sides the same
+    const splitter = new ChannelSplitterNode(context, { numberOfOutputs: 2 });
+    const merger = new ChannelMergerNode(context, { numberOfInputs: 2 });
+    this.analyser = new AnalyserNode(context, { fftSize: 2048 });
+    this.samples = new Float32Array(this.analyser.fftSize);
+    this.sides = [new GainNode(context), new GainNode(context)];
+    source.connect(stereo).connect(splitter);
+    stereo.connect(this.analyser);
+    this.sides.forEach((gain, side) => {
+      splitter.connect(gain, side);
+      gain.connect(merger, 0, side);
+    });
+    merger.connect(output);
+    this.nodes = [source, stereo, splitter, merger, ...this.sides];
+  }
+
+  setGains(gains: Sides): void {
+    this.sides.forEach((node, side) => node.gain.setTargetAtTime(gains[side], node.context.currentTime, SETTLE));
+  }
+
+  /** The peak of the last 43 ms. */
+  get level(): number {
+    this.analyser.getFloatTimeDomainData(this.samples);
+    return this.samples.reduce((peak, sample) => Math.max(peak, Math.abs(sample)), 0);
+  }
+
+  close(): void {
+    this.pump.srcObject = null;
+    for (const node of this.nodes) node.disconnect();
+  }
+}
