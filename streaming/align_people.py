@@ -14,7 +14,6 @@ from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.cluster.hierarchy import fcluster, linkage
 
 from streaming.framing import Array
 
@@ -57,7 +56,7 @@ def found(pieces: Pieces, tracks: int, alike: float, least: float, share: float)
         least, share: people of fewer frames, or of less than this share of the most heard person's, are left out: most of them
             are pieces of a voice that another spoke over. The most heard person is not.
     """
-    group = _groups(pieces.voices, alike)
+    group = groups(pieces.voices, alike)
     frames = np.bincount(group, pieces.frames)
     enough = min(max(least, share * frames.max()), frames.max())
     kept = [int(one) for one in np.argsort(-frames, kind="stable") if frames[one] >= enough]
@@ -71,12 +70,26 @@ def found(pieces: Pieces, tracks: int, alike: float, least: float, share: float)
     return People(np.asarray(voices, np.float32), np.asarray(frames[kept], np.float32), owners)
 
 
-def _groups(voices: Array, alike: float) -> Tracks:
-    """The number of the group of each piece, `[n, D] -> [n]`."""
-    if len(voices) < 2:
-        return np.zeros(len(voices), np.int64)
-    far = np.maximum(1 - voices @ voices.T, 0)[np.triu_indices(len(voices), 1)]
-    return np.asarray(fcluster(linkage(far.astype(np.float64), "average"), 1 - alike, "distance") - 1, np.int64)
+def groups(voices: Array, alike: float) -> Tracks:
+    """The number of the group of each piece, `[n, D] -> [n]`: average linkage (R. R. Sokal and C. D. Michener, 1958).
+
+    The two groups whose pieces are most alike in the mean are joined, until none are more alike than `alike`. Sums of
+    cosines add up as groups do, so that each step is one row and one column.
+    """
+    sums = (voices @ voices.T).astype(np.float64)
+    count, number = np.ones(len(voices)), np.arange(len(voices))
+    np.fill_diagonal(sums, -np.inf)
+    while len(voices) > 1:
+        mean = sums / np.outer(count, count)
+        one, other = divmod(int(mean.argmax()), len(mean))
+        if not mean[one, other] >= alike:
+            break
+        sums[one] += sums[other]
+        sums[:, one] = sums[one]
+        sums[other], sums[:, other], sums[one, one] = -np.inf, -np.inf, -np.inf
+        count[one] += count[other]
+        number[number == other] = one
+    return np.asarray(np.unique(number, return_inverse=True)[1], np.int64)
 
 
 def _bonds(pieces: Pieces, whose: Tracks, tracks: int, people: int) -> tuple[Array, Array]:

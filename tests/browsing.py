@@ -213,7 +213,10 @@ def button(page: Any, name: str) -> Any:
 
 def picture(page: Any, name: str) -> None:
     if folder := os.environ.get("RIVULET_SCREENSHOT"):
-        page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
+        # As high as the page: in a picture of the whole of it the bar at the foot would lie across the room.
+        height = page.evaluate("document.body.scrollHeight")
+        page.set_viewport_size({"width": page.viewport_size["width"], "height": height})
+        page.screenshot(path=Path(folder) / f"{name}.png")
 
 
 def tap(page: Any) -> None:

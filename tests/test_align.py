@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from streaming import align, align_cues, matching
+from streaming import align, align_cues, align_people, matching
 from streaming.align import State
 from streaming.align_cues import Rules
 from streaming.align_people import Pieces, found, remembered
@@ -218,6 +218,19 @@ def people(told: Pieces, tracks: int = 2) -> dict[int, int]:
     got = found(told, tracks, rules.alike, rules.least, rules.share)
     who = (got.voices @ timbres(4).T).argmax(1)
     return dict(zip(who.tolist(), got.tracks.tolist(), strict=True))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 40), st.integers(0, 10_000), st.floats(0.05, 0.9))
+def test_groups_are_those_of_average_linkage(count: int, seed: int, alike: float) -> None:
+    hierarchy = pytest.importorskip("scipy.cluster.hierarchy")
+    rng = np.random.default_rng(seed)
+    rows = timbres(3)[rng.integers(0, 3, count)] + 0.12 * rng.standard_normal((count, 64))
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    got = align_people.groups(rows, alike)
+    far = (1 - rows @ rows.T)[np.triu_indices(count, 1)].astype(float)
+    expected = hierarchy.fcluster(hierarchy.linkage(far, "average"), 1 - alike, "distance") if count > 1 else np.ones(1)
+    np.testing.assert_array_equal(got[:, None] == got, expected[:, None] == expected)
 
 
 def test_people_are_found_in_pieces_and_keep_their_tracks() -> None:

@@ -152,7 +152,9 @@ def test_a_page_of_another_origin_plays_four_stems(elsewhere: str, server: str, 
             assert events["done"] == seconds * 48_000, "samples out == samples in"
             assert page.evaluate("stream.position") == seconds * 48_000
         else:
-            assert events["done"] >= seconds * 48_000, "what went up before the song began and after it ended is in it too"
+            assert events["done"] >= seconds * 48_000, (
+                "what went up before the song began and after it ended is in it too"
+            )
         page.evaluate("stream.close()")
 
 

@@ -10,10 +10,13 @@ import socket
 
 import pytest
 from aioice import Connection
+from aiortc import RTCConfiguration, RTCPeerConnection
 from aiortc.rtcicetransport import RTCIceCandidate
 
 from server.config import Settings
 from server.webrtc.ice import MOST_CANDIDATES, Ice, check, usable
+from server.webrtc.offer import read
+from server.webrtc.peer import Peer
 
 
 def line(address: str, port: int = 50_000, kind: str = "host", protocol: str = "udp", component: int = 1) -> str:
@@ -113,6 +116,22 @@ def test_this_server_asks_nobody_where_it_is_unless_told_to() -> None:
     given = {"stun": ("stun:a:3478",), "turn": ("turn:b",), "turn_secret": "s"}
     assert Ice(Settings(**given)).configuration().iceServers == []
     assert len(Ice(Settings(**given, rtc_relay=True)).configuration().iceServers or []) == 2
+
+
+async def test_candidates_that_come_later_are_added_if_they_may_be_asked_and_not_without_end() -> None:
+    theirs = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+    theirs.addTransceiver("audio", "sendonly")
+    await theirs.setLocalDescription(await theirs.createOffer())
+    bare = "".join(one for one in theirs.localDescription.sdp.splitlines(True) if not one.startswith("a=candidate"))
+    peer = Peer(Ice(Settings()), read(bare), False, lambda state: None)
+    await peer.take([], hears=True)
+    transport = peer.pc.getTransceivers()[0].receiver.transport.transport
+    assert await peer.add_candidates([line("192.0.2.9"), line("127.0.0.1"), "nonsense"]) == 1
+    assert [one.ip for one in transport.getRemoteCandidates()] == ["192.0.2.9"]
+    await peer.add_candidates([line("192.0.2.9", 2000 + n) for n in range(100)])
+    assert len(transport.getRemoteCandidates()) == MOST_CANDIDATES
+    await peer.close()
+    await theirs.close()
 
 
 def test_aioice_is_built_as_we_expect() -> None:

@@ -34,7 +34,7 @@ async def held(host: str, process: psutil.Process) -> Held:
         text = (await http.get(f"http://{host}/metrics")).text
     tasks = float(re.search(r"^rivulet_tasks (\S+)", text, re.M)[1])  # type: ignore[index]
     peers = sum(float(value) for value in re.findall(r"^rivulet_rtc_peers\S* (\S+)", text, re.M))
-    memory = process.memory_info().rss
+    memory = process.memory_full_info().uss  # its own; what it shares or maps comes and goes with the machine's memory
     return Held(process.num_fds(), process.num_threads(), int(tasks), int(peers), memory)
 
 
@@ -110,7 +110,7 @@ async def test_nothing_of_thirty_peers_stays() -> None:
 
 @pytest.mark.slow
 async def test_nothing_of_a_thousand_peers_stays() -> None:
-    """Memory: the slope of the last 750 of 1000 cycles."""
+    """Memory: the slope of the last 500 of 1000 cycles; before them, pools and caches fill."""
     memory, done = [], 0
     with serving.process(**settings()) as (host, process):
         await cycles(host, 50)
@@ -122,7 +122,7 @@ async def test_nothing_of_a_thousand_peers_stays() -> None:
             memory.append((done, after.memory))
             print(done, after)
     check(before, after)
-    late = [(at, size) for at, size in memory if at > 250]
+    late = [(at, size) for at, size in memory if at > 500]
     slope = float(np.polyfit(*zip(*late, strict=True), 1)[0])
     print(f"{slope:.0f} bytes a cycle")
     assert slope < 20_000

@@ -37,7 +37,7 @@ from clients.bench.options import parser as options
 RATE = 48_000  # of the page's AudioContext
 WINDOW, STEP = 2.0, 0.25  # s
 LONGEST = 3.0  # s that are looked for
-CLEAR = 3.0  # a peak of the correlation counts if it is so many times the next one
+CLEAR, NEAR = 1.5, 0.03  # a peak counts if it is so many times what lies further from it than so many s
 TRANSPORTS = ("websocket", "webrtc")
 MORE_MS = 120.0  # that WebRTC may take beyond the WebSocket
 FLAGS = [
@@ -95,18 +95,19 @@ class Heard:
 def delays(mouth: sound.Array, ear: sound.Array, rate: int = RATE) -> tuple[list[float], int]:
     """By how much `ear` is later than `mouth`, in ms, window after window; and how many windows gave no clear answer.
 
-    The cross-spectrum is whitened by the square root of its magnitude: between plain correlation, which a tone makes
-    ambiguous, and the phase transform, which listens to noise where there is no sound.
+    The cross-spectrum is whitened in part: between plain correlation, which a tone makes ambiguous, and the phase transform,
+    which listens to noise where there is no sound. The tracks of a WebRTC session are not locked to each other: their peaks
+    lie some ms apart, and the greatest of them counts.
     """
-    window, step, longest = round(WINDOW * rate), round(STEP * rate), round(LONGEST * rate)
+    window, step, longest, near = (round(seconds * rate) for seconds in (WINDOW, STEP, LONGEST, NEAR))
     size = 1 << (window + longest - 1).bit_length()
     found, unclear = [], 0
     for at in range(0, min(len(mouth), len(ear)) - window - longest, step):
         said, heard = mouth[at : at + window], ear[at : at + window + longest]
         cross = np.fft.rfft(heard, size) * np.conj(np.fft.rfft(said, size))
-        likeness = np.abs(np.fft.irfft(cross / np.sqrt(np.abs(cross) + 1e-9), size)[:longest])
+        likeness = np.abs(np.fft.irfft(cross / (np.abs(cross) + 1e-9) ** 0.8, size)[:longest])
         best = int(np.argmax(likeness))
-        rest = np.delete(likeness, slice(max(0, best - rate // 200), best + rate // 200))
+        rest = np.delete(likeness, slice(max(0, best - near), best + near))
         if likeness[best] > CLEAR * rest.max() and np.abs(said).max() > 1e-3:
             found.append(1000 * best / rate)
         else:
@@ -184,17 +185,25 @@ def table(told: dict[str, Any]) -> str:
     return f"{report.grid(rows)}\n{more}"
 
 
+def bursts(seconds: int) -> sound.Array:
+    """Noise that comes and goes at random, `[1, T]`: unlike a band's bars it is like itself at no other time."""
+    rng = np.random.default_rng(2)
+    envelope = np.repeat(rng.random(seconds * 20) ** 4, RATE // 20)
+    made: sound.Array = (0.08 * envelope * rng.normal(size=envelope.size)).astype(np.float32)[None]
+    return made
+
+
 def play(path: Path | None, folder: Path) -> Path:
     """The microphone's file: this one, or a synthetic band."""
     if path is not None:
         return path
     made = folder / "microphone.wav"
-    pcm = sound.synthetic(60, RATE, 2)
+    pcm = sound.synthetic(60, RATE, 2) + bursts(60)
     with wave.open(str(made), "wb") as file:
         file.setnchannels(2)
         file.setsampwidth(2)
         file.setframerate(RATE)
-        file.writeframes(np.rint(pcm.T * 32767).astype("<i2").tobytes())
+        file.writeframes(np.rint(np.clip(pcm.T, -1, 1) * 32767).astype("<i2").tobytes())
     return made
 
 

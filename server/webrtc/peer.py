@@ -22,7 +22,7 @@ from aiortc.rtcrtpparameters import RTCRtpCodecCapability
 from OpenSSL import SSL
 
 from server.webrtc import answer as answers
-from server.webrtc.ice import Ice, usable
+from server.webrtc.ice import MOST_CANDIDATES, Ice, usable
 from server.webrtc.offer import Offer
 from server.webrtc.sections import bad
 
@@ -57,6 +57,8 @@ class Peer:
         self._ended = False
         self.setup_s: float | None = None  # from the offer until the connection is up
         self.pc = pc = RTCPeerConnection(ice.configuration())
+        if not hasattr(pc, CERTIFICATES):
+            raise RuntimeError("this aiortc's RTCPeerConnection keeps no certificates; WebRTC works with aiortc 1.16")
         setattr(pc, CERTIFICATES, [Certificate.generateCertificate()])
         pc.add_listener("connectionstatechange", self._state)
 
@@ -104,7 +106,7 @@ class Peer:
         """Candidates that came later; how many of them may be of use."""
         transport = self.pc.getTransceivers()[0].receiver.transport.transport
         known = len(transport.getRemoteCandidates())
-        found = usable(lines, self._local)[: max(0, 32 - known)]
+        found = usable(lines, self._local)[: max(0, MOST_CANDIDATES - known)]
         for candidate in found:
             await transport.addRemoteCandidate(candidate)
         return len(found)
@@ -143,10 +145,3 @@ class Peer:
             if not self._ended:
                 self._ended = True
                 self._changed("closed")
-
-
-def check() -> None:
-    """Raises RuntimeError: this aiortc is not built as expected."""
-    pc = object.__new__(RTCPeerConnection)
-    if "_RTCPeerConnection__createDtlsTransport" not in dir(pc) or not hasattr(RTCCertificate, "_create_ssl_context"):
-        raise RuntimeError("this aiortc is not built as expected; WebRTC works with aiortc 1.16 and its like")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,6 +28,7 @@ from streaming import wire
 from streaming.framing import Array
 from streaming.wire import ClientError
 
+log = logging.getLogger(__name__)
 RATE = 48_000
 MEDIA_EVERY = 1.0  # s
 AHEAD = 50  # pieces of sound that wait for the session, each of at most 0.1 s
@@ -155,6 +157,13 @@ class RtcTransport:
             self._inbox.put_nowait(message)
 
     async def _pump(self, incoming: Incoming) -> None:
+        try:
+            await self._take(incoming)
+        except Exception:
+            log.exception("the sound of a peer could not be taken")
+            self._inbox.put_nowait(ClientError("internal", "the server failed; nothing is wrong with what was sent"))
+
+    async def _take(self, incoming: Incoming) -> None:
         while (pcm := await incoming.pcm()) is not None:
             for at in range(0, pcm.shape[1], PIECE):
                 await self._ahead.acquire()

@@ -61,9 +61,10 @@ it("asks for a file, as fast as it goes, and is done when all of it is here", as
   fill.aim(whole(0));
   await ready();
   expect(started()).toMatchObject({ model: "music", rate: RATE, channels: 1, live: false });
-  expect(pcm().length).toBe(LONG);
-  expect(wire().heard.at(-1)).toEqual({ type: "end" });
+  expect(pcm().length).toBeGreaterThan(10_000);
+  expect(pcm().length).toBeLessThan(10_100 + 4096); // no more than the server can work on
   answer(LONG);
+  expect(wire().heard.at(-1)).toEqual({ type: "end" });
   expect([cache!.complete, wire().closed, fill.session, right()]).toEqual([true, 1000, null, true]);
   fill.aim(whole(30_000));
   await pass(10_000);
@@ -147,7 +148,7 @@ it("a song that is too long is separated so far ahead and no further, and goes o
   expect(wire().closed).toBeUndefined();
   fill.aim(near(15_000));
   await pass(60);
-  expect(pcm().length).toBeGreaterThanOrEqual(35_000);
+  expect(pcm().length).toBeGreaterThanOrEqual(30_000);
   expect(wires.length).toBe(1);
 });
 

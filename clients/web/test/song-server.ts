@@ -15,10 +15,12 @@ export function pcm(wire: Wire): Int16Array {
 /** How many samples of the session have been answered. */
 export const answered = (wire: Wire): number => told.get(wire) ?? 0;
 
-/** Up to `samples` of the session come back, if so many went up. */
+/** Up to `samples` of the session come back, if so many go up. */
 export function answer(wire: Wire, samples: number, step = 700): void {
-  const heard = pcm(wire);
-  for (let at = answered(wire); at < Math.min(samples, heard.length) && wire.closed === undefined; ) {
+  let heard = pcm(wire);
+  for (let at = answered(wire); at < samples && wire.closed === undefined; ) {
+    if (at === heard.length) heard = pcm(wire); // what came made more go up
+    if (at === heard.length) return;
     const frames = Math.min(step, samples - at, heard.length - at);
     const bytes = new ArrayBuffer(16 + 2 * frames);
     const head = new DataView(bytes);

@@ -2,7 +2,7 @@
 
 import { afterEach, beforeEach, expect, it, vi } from "vitest";
 import { Deck, type SongEvents } from "../src/client/song";
-import { answer, pcm } from "./song-server";
+import { answer } from "./song-server";
 import { READY, Wire } from "./wire";
 
 const RATE = 1000;
@@ -38,7 +38,7 @@ afterEach(() => vi.useRealTimers());
 it("a song that fits is separated to its end without anybody playing it", async () => {
   const one = deck(2 * LONG);
   await ready();
-  expect([one.whole, pcm(wire()).length]).toEqual([true, LONG]);
+  expect(one.whole).toBe(true);
   answer(wire(), LONG, 20_000);
   expect([one.cache!.complete, one.stems, wires.length]).toEqual([true, ["vocals"], 1]);
   expect(on.grown).toHaveBeenCalled();

@@ -8,7 +8,7 @@ import { ms, percent } from "./ui/text";
 
 const FIGURES = [
   ["declared", "Promised", "What the server promised for this session, its computing included"],
-  ["measured", "Measured", "From a sample's capture or sending to the arrival of its stems, median of late"],
+  ["measured", "Measured", "Live: from a sample's capture to the arrival of its stems, median of late"],
   ["ear", "To ear", "From capture to your ear, with the buffer and the output device"],
   ["server", "Server", "How busy the server is: the busiest of its parts"],
 ] as const;

@@ -16,6 +16,7 @@ export type Mode = "separate" | "speakers" | "diarize";
 export interface SpeakerOptions {
   max?: number;
   diarizer?: string;
+  first?: string; // a model with vocals: takes the music out before people are told apart
   exclude_overlaps?: boolean;
   min_duration_s?: number;
   gap_threshold_s?: number;

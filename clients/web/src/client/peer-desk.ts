@@ -1,6 +1,8 @@
 // A stem that comes as a track of WebRTC: into Web Audio, through its own gains to left and right, and past its meter.
 
+import type { Track } from "./codec";
 import type { Sides } from "./pan";
+import { Desk, type Stem } from "./stem";
 
 const SETTLE = 0.0025; // s: four of it, 10 ms, are 98 % of the way
 
@@ -49,5 +51,53 @@ export class Strip {
   close(): void {
     this.pump.srcObject = null;
     for (const node of this.nodes) node.disconnect();
+  }
+}
+
+/** All stems of a connection. Tracks and `ready`, which says whose they are, come in any order. */
+export class PeerDesk {
+  private desk = new Desk([], 2, () => {});
+  private tracks: readonly Track[] = [];
+  private readonly strips = new Map<string, Strip>(); // by mid
+
+  constructor(private readonly context: AudioContext, private readonly output: AudioNode) {}
+
+  get stems(): readonly Stem[] {
+    return this.desk.stems;
+  }
+
+  welcome(mid: string, track: MediaStreamTrack): void {
+    this.strips.set(mid, new Strip(this.context, track, this.output));
+    this.assign();
+  }
+
+  /** `channels`: of each stem. Tracks come as stereo all the same. */
+  name(names: readonly string[], channels: number, tracks: readonly Track[]): void {
+    this.tracks = tracks;
+    this.desk = new Desk(names, channels, () => this.turn());
+    this.assign();
+  }
+
+  listen(): void {
+    for (const stem of this.stems) stem.level = this.stripOf(stem.name)?.level ?? 0;
+  }
+
+  close(): void {
+    for (const strip of this.strips.values()) strip.close();
+  }
+
+  private assign(): void {
+    for (const stem of this.stems) stem.stream = this.stripOf(stem.name)?.stream ?? null;
+    this.turn();
+  }
+
+  private stripOf(name: string): Strip | undefined {
+    const track = this.tracks.find((one) => one.name === name);
+    return track && this.strips.get(track.mid);
+  }
+
+  private turn(): void {
+    const { gains } = this.desk;
+    this.stems.forEach(({ name }, i) => this.stripOf(name)?.setGains(gains[i]));
   }
 }

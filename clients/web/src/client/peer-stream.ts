@@ -6,10 +6,10 @@ import { Emitter } from "./emitter";
 import { Failure, asFailure, fromServer } from "./errors";
 import { type Sending, asTrack } from "./inputs";
 import { Call } from "./peer-call";
-import { Strip } from "./peer-desk";
+import { PeerDesk } from "./peer-desk";
 import { type PeerStart, Signalling, type Terms, type Token } from "./peer-signalling";
 import { PeerStats, sampleOf } from "./peer-stats";
-import { Desk, type Stem } from "./stem";
+import type { Stem } from "./stem";
 import type { ConnectOptions, LatencyFigures, Stream, StreamEvents, StreamStats } from "./stream";
 import { Timeline } from "./turns";
 
@@ -27,8 +27,7 @@ export class PeerStream implements Stream {
   paused = false;
   away = false;
   told = 0;
-  private desk = new Desk([], 2, () => {});
-  private strips = new Map<string, Strip>(); // by mid
+  private readonly desk: PeerDesk;
   private readonly events = new Emitter<StreamEvents>();
   private readonly figures = new PeerStats();
   private readonly marks = new Map<string, (sample: number) => void>();
@@ -67,6 +66,7 @@ export class PeerStream implements Stream {
 
   private constructor(readonly context: AudioContext, private readonly options: ConnectOptions, private readonly signalling: Signalling) {
     this.output = new GainNode(context);
+    this.desk = new PeerDesk(context, this.output);
   }
 
   private async begin(terms: Terms, sending: Sending, outputs: number, start: PeerStart): Promise<void> {
@@ -152,29 +152,7 @@ export class PeerStream implements Stream {
   private welcome({ mid, receiver }: RTCRtpTransceiver): void {
     if (mid === null) return;
     receiver.jitterBufferTarget = this.options.jitterBuffer ?? JITTER; // the same for all: they play side by side
-    this.strips.set(mid, new Strip(this.context, receiver.track, this.output));
-    this.assign();
-  }
-
-  /** Tracks to stems: by `ready`, and by what has come of them. */
-  private assign(): void {
-    for (const { mid, name } of this.ready?.tracks ?? []) {
-      const stem = this.stems.find((one) => one.name === name);
-      if (stem) stem.stream = this.strips.get(mid)?.stream ?? null;
-    }
-    this.turn();
-  }
-
-  private stripOf(name: string): Strip | undefined {
-    const track = this.ready?.tracks?.find((one) => one.name === name);
-    return track && this.strips.get(track.mid);
-  }
-
-  private turn(): void {
-    const { gains } = this.desk;
-    this.stems.forEach(({ name }, i) => this.stripOf(name)?.setGains(gains[i]));
-    const known = new Set(this.ready?.tracks?.map((track) => track.mid));
-    if (this.ready) for (const [mid, strip] of this.strips) if (!known.has(mid)) strip.setGains([0, 0]);
+    this.desk.welcome(mid, receiver.track);
   }
 
   private hear(text: string): void {
@@ -208,15 +186,13 @@ export class PeerStream implements Stream {
   private start(ready: Ready): void {
     if (this.ready) throw new Error("got a second ready");
     this.ready = ready;
-    // Tracks come as stereo, whatever was sent: the law of a mono stem is for one that has one channel.
-    this.desk = new Desk(ready.stems, ready.channels, () => this.turn());
-    this.assign();
+    this.desk.name(ready.stems, ready.channels, ready.tracks ?? []);
     this.opened();
   }
 
   private tick(): void {
     this.ticks += 1;
-    for (const stem of this.stems) stem.level = this.stripOf(stem.name)?.level ?? 0;
+    this.desk.listen();
     if (this.ticks % 8 === 0) void this.measure();
     this.events.emit("progress", this);
   }
@@ -260,7 +236,7 @@ export class PeerStream implements Stream {
     this.sending?.close();
     void Promise.race([told, new Promise((resolve) => setTimeout(resolve, PATIENCE))]).then(() => this.call?.close());
     setTimeout(() => {
-      for (const strip of this.strips.values()) strip.close();
+      this.desk.close();
       this.output.disconnect();
     }, 100);
     if (this.finished !== null) this.events.emit("ended", this.finished);

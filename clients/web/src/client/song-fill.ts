@@ -12,6 +12,7 @@ import { type Cache, JOIN } from "./song-cache";
 import type { Interval } from "./song-intervals";
 
 const AHEAD = 8; // s before the playhead, where no more may be asked for than is played
+const QUEUE = 10; // s that the server may have to work on: all of it would be in vain after a seek
 const LEAD = 1; // s
 const SOON = 2; // s: a session that gets there on its own so soon is not given up for a new one
 const AGAIN = 3000; // ms after which a server that could not be reached is asked again
@@ -164,11 +165,12 @@ export class Fill {
     }
   }
 
-  /** The song is sent as far as its stems are wanted. */
+  /** The song is sent as far as its stems are wanted, and not much further than they have come. */
   private get limit(): number {
     const { playhead, later } = this.target;
-    const horizon = Math.max(...later.map(({ end }) => end));
-    return this.files ? horizon : Math.min(horizon, playhead + AHEAD * this.song.rate);
+    const { rate } = this.song;
+    const horizon = Math.min(this.front + QUEUE * rate, Math.max(...later.map(({ end }) => end)));
+    return this.files ? horizon : Math.min(horizon, playhead + AHEAD * rate);
   }
 
   private take(chunk: Chunk): void {

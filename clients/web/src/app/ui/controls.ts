@@ -50,5 +50,6 @@ export function controls(name: string, change: (change: Partial<Fader>) => void)
     },
   };
   made.name(name);
+  made.level(0);
   return made;
 }

@@ -62,7 +62,7 @@ class View {
   }
 
   private show(): void {
-    for (const part of [this.sources, this.transport, this.desk, this.away]) part.show();
+    for (const part of [this.sources, this.transport, this.desk, this.picture, this.away]) part.show();
     this.deck.hidden = this.more.hidden = this.room.song === null;
     tell(this.room);
   }
@@ -146,20 +146,18 @@ function obey(room: Karaoke, command: Command, help: HTMLDetailsElement): void {
   else if (stem !== undefined && command.do === "solo") room.setFader(stem, { solo: !room.fader(stem).solo });
 }
 
-/** The bar: what was promised and measured. */
+/** The bar: what was promised. A song is sent faster than it plays: how long it waits for that is no latency. */
 function tell(room: Karaoke): void {
-  const { deck, ready, away, shell } = room;
-  const median = deck?.fill.latency.median ?? null;
+  const { ready, away, shell } = room;
   const lost = "The connection was lost: reconnecting… What has come already goes on playing.";
-  const measured = median === null ? null : 1000 * median;
-  shell.vital({ declared: ready?.latency_ms ?? null, measured, network: away ? lost : "" });
+  shell.vital({ declared: ready?.latency_ms ?? null, network: away ? lost : "" });
 }
 
 function keyList(): HTMLDetailsElement {
   const list = make("dl", { class: "keys" });
   for (const [keys, does] of HELP) {
     const name = make("dt");
-    name.append(...keys.split(" ").flatMap((key) => (/^(with|,)/.test(key) ? [key, " "] : [make("kbd", {}, key), " "])));
+    name.append(...keys.split(" ").flatMap((key) => [make("kbd", {}, key), " "]));
     list.append(name, make("dd", {}, does));
   }
   const help = make("details", { class: "more card" });

@@ -9,10 +9,11 @@ export type Command =
 export const HELP: readonly (readonly [keys: string, does: string])[] = [
   ["Space", "play or pause"],
   ["← →", "5 seconds back or forth; with Shift, 1 second"],
-  ["Home, End", "to the beginning or the end"],
-  ["[  ]", "the loop begins, or ends, here"],
+  ["Home End", "to the beginning or the end"],
+  ["[ ]", "the loop begins, or ends, here"],
   ["Backspace", "no loop"],
-  ["m 1, m 2, …", "mute that stem; s 1, s 2, …: solo"],
+  ["m 1", "mute the first stem; m and 2, 3 … the others"],
+  ["s 1", "solo, in the same way"],
   ["− +", "slower or faster by 5 %"],
   ["?", "this list"],
 ];

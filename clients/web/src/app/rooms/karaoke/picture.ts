@@ -13,6 +13,7 @@ export class Picture {
   private readonly choice = make("select", { "aria-label": "Spectrogram of" });
   private readonly spectrogram: Spectrogram;
   private planes: Float32Array[] = [];
+  private shown: string | null = null;
 
   constructor(private readonly room: Karaoke) {
     const head = make("div", { class: "row spread" });
@@ -33,11 +34,14 @@ export class Picture {
     this.planes = [];
   }
 
-  step(): void {
+  show(): void {
     const { stems } = this.room;
-    if (this.choice.options.length !== stems.length + 1) {
-      this.choice.replaceChildren(new Option("The mix", ""), ...stems.map((stem) => new Option(title(stem), stem)));
-    }
+    if (stems.join() === this.shown) return;
+    this.shown = stems.join();
+    this.choice.replaceChildren(new Option("The mix", ""), ...stems.map((stem) => new Option(title(stem), stem)));
+  }
+
+  step(): void {
     this.spectrogram.step();
   }
 

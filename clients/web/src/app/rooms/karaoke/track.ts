@@ -20,6 +20,7 @@ export class Track {
     this.element = make("div", { class: "track", role: "group", "aria-label": name, "data-stem": stem });
     this.element.style.setProperty("--hue", String(HUES[stem] ?? (index * 137 + 200) % 360));
     this.desk = controls(name, change);
+    this.desk.level(0);
     const [fader, value, mute, solo] = this.desk.elements;
     const side = this.element.appendChild(make("div", { class: "desk" }));
     side.append(make("span", { class: "name" }, name), mute, solo, fader, value);

@@ -12,7 +12,7 @@ import { now } from "./words";
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const CALM = 500; // ms between pictures where somebody asked for less motion
-const GLANCE = 400; // ms between pictures of the whole
+const GLANCE = 150; // ms between pictures of the whole
 
 export class Lanes {
   readonly element = make("div", { class: "conversation" });

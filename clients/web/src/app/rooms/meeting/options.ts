@@ -30,7 +30,7 @@ export function wanted(options: Options, models: readonly Model[]): Pick<Start, 
   const able = talkers(models);
   const model = able.find(({ name }) => name === options.model) ?? pick(able, "microphone");
   const first = options.music ? musician(models)?.name : undefined;
-  const speakers: SpeakerOptions & { first?: string } = {
+  const speakers: SpeakerOptions = {
     ...(options.max > 0 && { max: options.max }),
     ...(options.exclusive && { exclude_overlaps: true }),
     ...(options.buffer_s > 0 && { buffer_time_s: options.buffer_s }),
