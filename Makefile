@@ -7,7 +7,7 @@ NPM := BIN="$(abspath $(BIN))" sh clients/web/npm.sh
 PAGE := clients/web/dist/index.html
 PAGE_SOURCES := $(shell find clients/web -type f -not -path '*/node_modules/*' -not -path '*/dist/*' 2>/dev/null)
 
-.PHONY: install run test test-slow fuzz lint bench load stall churn speakers train web clean
+.PHONY: install run test test-browser test-slow fuzz lint bench load stall churn rtc ear speakers train web clean
 
 install: $(VENV)/.installed
 
@@ -69,6 +69,11 @@ OPTIONS ?=
 churn load stall: install
 	$(WITH_SERVER) $(BIN)/python -m clients.bench.$@ --url ws://127.0.0.1:$(BENCH_PORT) --model $(MODEL) \
 	  --json out/$@.json $(OPTIONS)
+
+# WebRTC beside the WebSocket; `ear` with a Chromium
+ear rtc: install $(PAGE)
+	$(WITH_SERVER) $(BIN)/python -m clients.bench.$@ --url http://127.0.0.1:$(BENCH_PORT) --model $(MODEL) \
+	  --seconds $(SECONDS) --json out/$@.json $(OPTIONS)
 
 # The swap-rate benchmark; `make speakers OPTIONS="--people 2 --diarizer FOLDER"`
 speakers: install
