@@ -33,9 +33,14 @@ $(PAGE): $(PAGE_SOURCES) | $(VENV)/.core
 	$(NPM) run build
 
 test: install $(PAGE)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not browser"
+	$(BIN)/python -m pytest tests/test_browser_demos.py
 	$(NPM) test
 	$(NPM) run check
+
+# Chromium drives the page, over both transports
+test-browser: install $(PAGE)
+	$(BIN)/python -m pytest -m "browser and not slow"
 
 test-slow: install $(PAGE)
 	$(BIN)/python -m pytest -m slow

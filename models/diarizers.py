@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from models import hub, pyannote_file
 from models.diarizer import Diarizer
 from models.registry import EMBEDDED
 from models.speakers import Vad
@@ -29,7 +30,7 @@ def build(extra: Mapping[str, Path] | None = None) -> Diarizers:
     for name, path in (extra or {}).items():
         if name in found:
             raise ValueError(f"got diarizer name {name!r} for {path}, which is taken")
-        found[name] = partial(_sortformer, path, name)
+        found[name] = partial(_given, path, name)
     return found
 
 
@@ -40,7 +41,7 @@ def find(name: str) -> Diarizer:
         FileNotFoundError, ValueError: nothing there, or nothing that is known.
     """
     known = build()
-    return known[name]() if name in known else _sortformer(name, Path(name).stem)
+    return known[name]() if name in known else _given(name, Path(name).stem)
 
 
 def encoder() -> Voiceprint:
@@ -61,6 +62,19 @@ def _voices() -> Diarizer:
     from models.voices_diarizer import load
 
     return load()
+
+
+def _given(source: str | Path, name: str) -> Diarizer:
+    """A separation pipeline of pyannote, whose separator tells who speaks, or a Sortformer."""
+    path = Path(source)
+    if not path.exists() and hub.is_name(source):
+        path = hub.folder(source)
+    if not (path / pyannote_file.CONFIG).is_file():
+        return _sortformer(source, name)
+    from models import totatonet
+    from models.hearing_diarizer import HearingDiarizer
+
+    return HearingDiarizer(totatonet.load(path, name), encoder())
 
 
 def _sortformer(source: str | Path, name: str) -> Diarizer:

@@ -14,6 +14,7 @@ from weakref import WeakValueDictionary
 
 from models.chain import Chain
 from models.diarizer import Diarizer
+from models.hearing_diarizer import HearingDiarizer
 from models.registry import Entry, Registry
 from models.separator import Separator
 from models.speakers import PEOPLE, RATE, Encoder, Speakers, Vad
@@ -51,6 +52,8 @@ class Modes:
     def entry(self, model: Entry, mode: str, options: Mapping[str, Any]) -> Entry:
         """What runs a session of this model and mode, with the `speakers` options of its start.
 
+        The name of a model that tells who speaks is also that of a diarizer, in its own sessions.
+
         Raises:
             ValueError: a mode that the model does not have, no such diarizer, or a `first` that gives no vocals.
         """
@@ -61,8 +64,10 @@ class Modes:
             raise ValueError(f"got mode {mode!r} with model {model.name!r}, models with that mode here: {can}")
         diarizer = options.get("diarizer") or next(iter(self.diarizers))
         name, _, profile = diarizer.partition("@")
-        if name not in self.diarizers:
-            raise ValueError(f"got diarizer {diarizer!r}, this server has {', '.join(self.diarizers)}")
+        own = model.hears and name == model.name
+        if name not in self.diarizers and not own:
+            has = [*self.diarizers, *([model.name] if model.hears else [])]
+            raise ValueError(f"got diarizer {diarizer!r}, this server has {', '.join(has)}")
         buffer = ceil(options.get("buffer_time_s", 0) / STEP_S)
         people = options.get("max", PEOPLE)
         first = self._first(options.get("first"))
@@ -71,8 +76,10 @@ class Modes:
         parts = [one for one in (first, model if mode == "speakers" else None) if one is not None]
 
         def load(_: object) -> Separator:
-            separator = self._separator(model) if mode == "speakers" else None
-            found = self._part(f"diarizer {name}", self.diarizers[name])
+            found: Diarizer = self._ears(model) if own else self._part(f"diarizer {name}", self.diarizers[name])
+            separator = None
+            if mode == "speakers":
+                separator = found.windows if isinstance(found, HearingDiarizer) and own else self._separator(model)
             both = Speakers(
                 separator,
                 found,
@@ -111,7 +118,23 @@ class Modes:
 
     def _continuous(self, entry: Entry, names: Sequence[str] | None) -> Separator:
         """Loaded, and stitched where its windows do not keep their order by themselves."""
-        return continuous(entry.load(names), lambda: self._part("encoder", self._encoder))
+        return continuous(self._model(entry, names), lambda: self._part("encoder", self._encoder))
+
+    def _ears(self, entry: Entry) -> Diarizer:
+        """The diarizer that a separator is, if it tells who speaks."""
+
+        def make() -> Diarizer:
+            return HearingDiarizer(self._model(entry, None), self._part("encoder", self._encoder))
+
+        ears: Diarizer = self._part(f"ears {entry.name}", make)
+        return ears
+
+    def _model(self, entry: Entry, names: Sequence[str] | None) -> Separator:
+        """Loaded once for all who want all of it."""
+        if names is not None:
+            return entry.load(names)
+        model: Separator = self._part(f"model {entry.name}", lambda: entry.load(None))
+        return model
 
     def _part(self, key: str, make: Callable[[], Any]) -> Any:
         part = self._parts.get(key)

@@ -6,7 +6,7 @@ Clients name models; only the operator gives paths (`extra`), so no text from a 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +27,7 @@ class Entry:
 
     Attributes:
         sources, rate, channels, licence, interchangeable: as in `Spec`, known without loading.
+        hears: it tells who speaks as well (`models.hearing`).
         load: the separator, for these outputs or for all; only a `selective` model does less work for fewer.
         present: whether the weights for these outputs, or for all, are on this machine.
         fetch: gets them, where they can be had.
@@ -39,6 +40,7 @@ class Entry:
     licence: str
     load: Callable[[Sequence[str] | None], Separator]
     interchangeable: bool = False
+    hears: bool = False
     selective: bool = False
     present: Callable[[Sequence[str] | None], bool] = lambda _: True
     fetch: Callable[[Progress, Sequence[str] | None], object] | None = None
@@ -178,7 +180,8 @@ def _sepformer(name: str, folder: Path) -> Entry:
 def _totatonet(name: str, folder: Path) -> Entry:
     from models import totatonet
 
-    return _speakers(name, totatonet.describe(folder), lambda _: totatonet.load(folder, name))
+    entry = _speakers(name, totatonet.describe(folder), lambda _: totatonet.load(folder, name))
+    return replace(entry, hears=True)
 
 
 def _speakers(

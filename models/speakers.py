@@ -4,6 +4,9 @@ To all others this is a model like any other: windows of a fixed hop, carried st
 has the state of the separator, which may be of any kind and rate (`models.inner`), of the diarizer, of what people sound
 like (`models.speakers_ears`), and of the routing (`streaming.assign`). All sessions of a run go to each of these together.
 
+A separator that tells who speaks may be the diarizer as well (`models.hearing_diarizer`): then it is run once, and its outputs
+are the people.
+
 Without a separator it tells who speaks (`activity`) and has no stems.
 """
 
@@ -19,6 +22,7 @@ from models import diarizer as contract
 from models import inner
 from models import speakers_ears as ears
 from models.diarizer import Diarizer
+from models.hearing_diarizer import HearingDiarizer
 from models.inner import Inner
 from models.separator import Separator, Spec
 from streaming import assign, overlap
@@ -80,7 +84,8 @@ class Speakers:
     """See `Separator`.
 
     Args:
-        separator: mono, of interchangeable outputs; None to tell who speaks and nothing else.
+        separator: mono, of interchangeable outputs; None to tell who speaks and nothing else; the `windows` of a
+            `HearingDiarizer` to take what the diarizer separates.
         profile: of the diarizer, by name; None: its default.
         people: tracks; those that the diarizer tells beyond them are left out.
         buffer: samples of 16 kHz that are waited for beyond what is needed, to decide better.
@@ -113,21 +118,27 @@ class Speakers:
         if separator is not None and separator.spec.channels != 1:
             raise ValueError(f"{separator.spec.name} has {separator.spec.channels} channels, expected a mono separator")
         self.separator, self.diarizer, self.name = separator, diarizer, profile
-        self.memory, self.vad = memory, vad if separator is not None else None
-        self.encoder = encoder if separator is not None else None
-        self.together = together if separator is not None else None
+        self.own = diarizer if isinstance(diarizer, HearingDiarizer) and diarizer.windows is separator else None
+        apart = separator is not None and self.own is None
+        self.memory, self.vad = memory, vad if apart else None
+        self.encoder, self.together = encoder if apart else None, together if apart else None
         self.profile = diarizer.spec.profiles[profile] if profile else next(iter(diarizer.spec.profiles.values()))
         asked = options or assign.Options()
         self.options = replace(asked, wait=max(asked.wait, -(-buffer // assign.FRAME)))
         self.hop = self.profile.chunk_len * contract.STEP
-        self.inner = Inner(separator, RATE, self.hop) if separator else None
+        self.inner = Inner(separator, RATE, self.hop) if separator and apart else None
+        self._identity: assign.Evidence = ()
+        if self.own:
+            self._identity = ((0, np.eye(self.own.spec.speakers, self.people, dtype=np.float32)),)
         self.spec = self._spec(name)
 
     def _spec(self, name: str) -> Spec:
         """A chunk is known when its right context has come, which is a whole number of hops later."""
         right = self.profile.chunk_right_context * contract.STEP + 40
-        delay = max(-(-right // self.hop) * self.hop, self.inner.latency if self.inner else 0) + self.options.latency
-        parts = [part.spec for part in (self.separator, self.diarizer) if part is not None]
+        late = max(-(-right // self.hop) * self.hop, self.inner.latency if self.inner else 0)
+        delay = (self.own.late + 2 * assign.FRAME if self.own else late) + self.options.latency
+        separator = None if self.own else self.separator
+        parts = [part.spec for part in (separator, self.diarizer) if part is not None]
         sources = [f"speaker_{n + 1}" for n in range(self.people)] if self.separator else []
         return Spec(
             name=name,
@@ -186,7 +197,7 @@ class Speakers:
         told, diarizers = self.diarizer.run(list(pcm), [state.diarizer for state in states])
         probs = [row[:, : self.people] for row in told]
         states = self._watch(pcm, states, self.vad) if self.vad else states
-        sources, separators = self._separate(pcm, states)
+        sources, separators = self._separate(pcm, states, diarizers)
         after = []
         for n, state in enumerate(states):
             together, heard = self._overlapped(state.overlap, sources[n], probs[n])
@@ -241,15 +252,19 @@ class Speakers:
 
     def _tell(self, state: State) -> tuple[Array, State]:
         """The tracks of one hop: all waits for the diarizer."""
-        evidence = state.ears.evidence if state.ears else ()
+        evidence = state.ears.evidence if state.ears else self._identity
         routing, tracks = assign.tell(self.options, state.assign, evidence)
         ready = np.concatenate((state.tracks, tracks), 1)
         listened = ears.told(state.ears, state.assign.frame, routing.frame) if state.ears else None
         rest = replace(state, assign=routing, ears=listened, tracks=ready[:, self.hop :])
         return ready[:, : self.hop], rest
 
-    def _separate(self, pcm: Array, states: Sequence[State]) -> tuple[list[Array], list[inner.State | None]]:
+    def _separate(
+        self, pcm: Array, states: Sequence[State], diarizers: Sequence[Any]
+    ) -> tuple[list[Array], list[inner.State | None]]:
         """What has become known of the sources of each session, `[S, T]` at 16 kHz."""
+        if self.own:
+            return [state.sources for state in diarizers], [None] * len(states)
         if self.inner is None:
             return [np.zeros((0, 0), np.float32)] * len(states), [None] * len(states)
         carried = [state.separator for state in states if state.separator is not None]

@@ -5,7 +5,9 @@ order by `streaming.align` and cross-faded, inside a `Separator` that to all oth
 carries state, and declares by how much it is late. Its timeline is that of `streaming.cut` and `streaming.join` with the same
 framing: with h samples heard the newest window ends at h, and all before `h - fade - lookahead` is final.
 
-Beside the sound that two windows share, the order may rest on an encoder of voices and on a live diarizer.
+Beside the sound that two windows share, the order may rest on an encoder of voices and on a live diarizer. Where the
+separator tells when each of its outputs speaks (`models.hearing`), that is believed rather than their levels, and goes with them:
+put in order, cross-faded, told.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from models.diarizer import FRAME, Diarizer
+from models.hearing import Hearing, heard
 from models.separator import Separator
 from streaming import align, align_cues, resample
 from streaming.framing import Array, Framing
@@ -43,13 +46,15 @@ class State:
     Attributes:
         audio: `[C, window]` heard last, zeros before the beginning.
         heard: samples in all.
-        open: `[S, C, support - hop]`: the weighted sum of what windows have said of samples that are not final.
+        open: `[S, C, support - hop]`: the weighted sum of what windows have said of samples that are not final; with a separator
+            that hears, one channel more: the probabilities.
         inner: the separator's own state.
         align: the order, what it rests on, margin and number of swaps.
         into: conversion to 16 kHz for the diarizer.
         diarizer: its state; None without one.
         probs: `[F, N]`: its frames up to the newest told, as many as a window needs; N = 0 without one.
         told: frames told in all.
+        spoken: `[S, T]`: of a separator that hears, the probability that each output speaks at each sample the last run told.
     """
 
     audio: Array
@@ -61,6 +66,7 @@ class State:
     diarizer: Any
     probs: Array
     told: int = 0
+    spoken: Array | None = None
 
 
 class Stitched:
@@ -95,6 +101,7 @@ class Stitched:
         if spec.rate % 100:
             raise ValueError(f"got {spec.name} at {spec.rate} Hz, expected a whole number of samples in 10 ms")
         self.frame, hop = spec.rate // 100, self.framing.hop
+        self.hears = isinstance(separator, Hearing)
         self.spec = replace(
             spec,
             framing=Framing(hop, hop, delay=self.framing.fade + self.framing.lookahead),
@@ -109,7 +116,7 @@ class Stitched:
         return State(
             audio=np.zeros((channels, self.framing.window), np.float32),
             heard=0,
-            open=np.zeros((sources, channels, self.framing.fade), np.float32),
+            open=np.zeros((sources, channels + self.hears, self.framing.fade), np.float32),
             inner=self.separator.start(),
             align=align.State(),
             into=resample.start(Ratio(self.spec.rate, RATE), 1),
@@ -135,23 +142,27 @@ class Stitched:
         for at in range(0, pcm.shape[2], hop):
             stems, current = self._step(pcm[:, :, at : at + hop], current)
             told.append(stems)
-        return np.concatenate(told, -1), current
+        out = np.concatenate(told, -1)
+        if self.hears:
+            current = [replace(state, spoken=row[:, 1]) for state, row in zip(current, out, strict=True)]
+        return np.ascontiguousarray(out[:, :, : self.spec.channels]), current
 
     def _step(self, pcm: Array, states: Sequence[State]) -> tuple[Array, list[State]]:
         """One window of each session."""
         audio = np.stack(
             [np.concatenate((s.audio, row), 1)[:, row.shape[1] :] for s, row in zip(states, pcm, strict=True)]
         )
-        stems, inner = self.separator.run(audio, [state.inner for state in states])
+        stems, inner, spoken = heard(self.separator, audio, [state.inner for state in states])
         states = self._who_speaks(pcm[:, 0], states)
         states = [
             replace(s, audio=a, inner=i, heard=s.heard + pcm.shape[2])
             for s, a, i in zip(states, audio, inner, strict=True)
         ]
-        tracks, aligned = self._ordered(stems[:, :, 0], states)
+        aligned = self._ordered(stems[:, :, 0], spoken, states)
+        stems = stems if spoken is None else np.concatenate((stems, spoken[:, :, None]), 2)
         out, after = [], []
-        for state, order, row in zip(states, aligned, tracks, strict=True):
-            told, rest = self._faded(state.open, row[:, None])
+        for state, order, row in zip(states, aligned, stems, strict=True):
+            told, rest = self._faded(state.open, row[list(order.order)])
             out.append(told)
             after.append(replace(state, open=rest, align=order))
         return np.stack(out), after
@@ -163,17 +174,18 @@ class Stitched:
         total[..., : framing.fade] += waiting
         return total[..., : framing.hop], total[..., framing.hop :].copy()
 
-    def _ordered(self, stems: Array, states: Sequence[State]) -> tuple[list[Array], list[align.State]]:
-        """`B` windows `[S, W]` in the order of the tracks, and what is known after them."""
-        heard = [align.hear(self.rules, s.align, row, self.frame) for s, row in zip(states, stems, strict=True)]
-        embedded = self._embedded([window for _, window in heard])
-        tracks, after = [], []
-        for state, (known, window), rows in zip(states, heard, embedded, strict=True):
+    def _ordered(self, stems: Array, spoken: Array | None, states: Sequence[State]) -> list[align.State]:
+        """What is known after `B` windows `[S, W]`: first of all, their order."""
+        windows = []
+        for n, (state, row) in enumerate(zip(states, stems, strict=True)):
+            active = None if spoken is None else framed(spoken[n], self.frame)
+            windows.append(align.hear(self.rules, state.align, row, self.frame, active))
+        embedded = self._embedded([window for _, window in windows])
+        after = []
+        for state, (known, window), rows in zip(states, windows, embedded, strict=True):
             window = replace(window, embeddings=rows, probs=self._probs(state))
-            known, ordered = align.align(self.rules, known, window, self.framing.hop)
-            tracks.append(ordered)
-            after.append(known)
-        return tracks, after
+            after.append(align.align(self.rules, known, window, self.framing.hop)[0])
+        return after
 
     def _embedded(self, windows: Sequence[align_cues.Heard]) -> list[Array | None]:
         """Embeddings `[2, S, D]` of each window; of all sessions in one call."""
@@ -210,6 +222,12 @@ class Stitched:
         have = state.told - len(state.probs)
         before = np.zeros((max(0, min(have, state.told) - first), state.probs.shape[1]), np.float32)
         return np.concatenate((before, state.probs[max(0, first - have) :]))
+
+
+def framed(rows: Array, frame: int) -> Array:
+    """Means over frames: `[S, T]` to `[S, T // frame]`."""
+    frames = rows.shape[1] // frame
+    return np.asarray(rows[:, : frames * frame].reshape(len(rows), frames, frame).mean(2))
 
 
 def voice(source: Array, alone: align_cues.Flags, frame: int) -> Array:

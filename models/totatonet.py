@@ -1,8 +1,8 @@
 """pyannote's ToTaToNet (PixIT, arXiv 2403.02288) as a windowed separator that also tells who speaks in each window.
 
 It separates the few seconds that it was trained on into three voices, in an order of its own in each window
-(`streaming.align` puts them in one), and says when each speaks. Of a whole separation pipeline only this model is taken: the
-clustering of its speakers hears the whole file.
+(`streaming.align` puts them in one), and says when each speaks (`models.hearing`). Of a whole separation pipeline only this model
+is taken: the clustering of its speakers hears the whole file. Live, `models.hearing_diarizer` is in its place.
 """
 
 from __future__ import annotations

@@ -51,7 +51,8 @@ class Settings(BaseSettings):
         config: the TOML file; also `RIVULET_CONFIG`.
         models: further models by name, `RIVULET_MODELS='{"mine": "/models/mine"}'`: a Demucs repository folder, a
             Demucs `.th`, an Asteroid checkpoint, or a folder with `model.safetensors`.
-        diarizers: further diarizers by name: a Sortformer's folder or `.nemo` file.
+        diarizers: further diarizers by name: a Sortformer's folder or `.nemo` file, or a pyannote separation
+            pipeline's folder.
         preload: models loaded before the server says that it is ready.
         max_sessions: more are refused with `capacity`; max_file_sessions: of those that are not live.
         admission: by what the machine can carry, or by count alone.

@@ -10,7 +10,8 @@ matched (`streaming.matching`); of all orders the previous one stays unless anot
   samples that both heard. Bounded, so that one pair that fits to 60 dB does not outvote all others. Weighted by both levels:
   SI-SDR alone is as high for the trace of a voice that leaked into the other output.
 - voice: cosine of the source's embedding to the voices of the people whose track it is (`streaming.align_people`).
-- activity: how much of the energy the source has when those people speak who, by the diarizer, belong to the track.
+- activity: how much of the energy the source has when those people speak who, by the diarizer, belong to the track. Where there
+  are voices, those decide who belongs to it: a diarizer that contradicts them counts for little.
 
 More people than outputs share tracks: a track may have several voices and several of the diarizer's people.
 
@@ -25,7 +26,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from streaming import matching
-from streaming.align_cues import TINY, Heard, Rules, activity_cue, overlap_cue, voice_cue
+from streaming.align_cues import TINY, Heard, Rules, activity_cue, confirmed, overlap_cue, owned, voice_cue
 from streaming.align_memory import learned_bonds, learned_pieces
 from streaming.align_people import Pieces, found
 from streaming.framing import Array
@@ -56,9 +57,16 @@ class State:
     margin: float = 0.0
 
 
-def hear(rules: Rules, state: State, sources: Array, frame: int) -> tuple[State, Heard]:
-    """Levels of a window `[S, T]` with `frame` samples in 10 ms; the state knows the loudest."""
+def hear(rules: Rules, state: State, sources: Array, frame: int, active: Array | None = None) -> tuple[State, Heard]:
+    """Levels of a window `[S, T]` with `frame` samples in 10 ms; the state knows the loudest.
+
+    Where the separator tells how probable it is that each source speaks, `active` `[S, T // frame]`, a source is silence to all
+    cues wherever it does not: what it has there leaked from others.
+    """
     count, frames = len(sources), sources.shape[1] // frame
+    if active is not None:
+        rest = sources.shape[1] - frames * frame
+        sources = sources * np.pad(np.repeat(active > 0.5, frame, 1), ((0, 0), (0, rest)))
     energy = np.square(sources[:, : frames * frame].reshape(count, frames, frame), dtype=np.float64).mean(2)
     energy = np.nan_to_num(energy)  # what is not a number is not sound
     smooth = _smoothed(energy)
@@ -66,13 +74,18 @@ def hear(rules: Rules, state: State, sources: Array, frame: int) -> tuple[State,
     loudest = max(state.loudest, float(level.max(initial=0)))
     gate = max(loudest * 10 ** (-rules.gate_db / 10), TINY)
     sound, others = level > gate, smooth.sum(0) - smooth
-    alone = sound & (smooth > others * 10 ** (rules.lead_db / 10))
-    said = smooth > max(gate, float(smooth.max(initial=0)) * 10 ** (-rules.trace_db / 10))
+    if active is None:
+        alone = sound & (smooth > others * 10 ** (rules.lead_db / 10))
+        said = smooth > max(gate, float(smooth.max(initial=0)) * 10 ** (-rules.trace_db / 10))
+    else:
+        said = sound & (active > 0.5)
+        alone = said & (said.sum(0) == 1)
     return replace(state, loudest=loudest), Heard(sources, energy, sound, alone, said)
 
 
 def align(rules: Rules, state: State, heard: Heard, hop: int) -> tuple[State, Array]:
-    """The sources of a window in the order of the tracks, `[S, T]`; the next window begins `hop` samples later."""
+    """The sources of a window, as the cues heard them, in the order of the tracks, `[S, T]`; the next window begins `hop` samples
+    later."""
     scores = judged(rules, state, heard)
     order = decided(rules, state.order, scores)
     tracks = heard.sources[list(order)]
@@ -92,12 +105,13 @@ def align(rules: Rules, state: State, heard: Heard, hop: int) -> tuple[State, Ar
 
 def judged(rules: Rules, state: State, heard: Heard) -> Scores:
     """How much speaks for each source being each track, `[S, S]`."""
-    scores = rules.overlap * overlap_cue(rules, state.tail, heard)
-    scores = scores + rules.activity * activity_cue(rules, state.bonds, heard)
+    scores, count = rules.overlap * overlap_cue(rules, state.tail, heard), len(heard.sources)
+    own = None if state.bonds is None else owned(rules, state.bonds)
     if state.pieces is not None and rules.voice:
-        people = found(state.pieces, len(heard.sources), rules.alike, rules.least, rules.share)
+        people = found(state.pieces, count, rules.alike, rules.least, rules.share)
         scores = scores + rules.voice * voice_cue(rules, people, heard)
-    return np.asarray(np.nan_to_num(scores))
+        own = confirmed(rules, people, count)
+    return np.asarray(np.nan_to_num(scores + rules.activity * activity_cue(rules, own, heard)))
 
 
 def decided(rules: Rules, before: tuple[int, ...], scores: Scores) -> tuple[int, ...]:

@@ -37,7 +37,7 @@ class Rules:
         fresh: what speaks for a track that nobody has been on, as a cosine above `alike`.
         known: frames after which a voice counts in full.
         least, share: people heard for fewer frames, or for less than this share of the most heard one, are not believed in.
-        settle: frames after which a person of the diarizer counts in full.
+        settle: frames after which a person of the diarizer counts in full: spoken alone or, where there are voices, in pieces.
         most: pieces of voices remembered.
         forget: frames in which the loudest level falls by half.
     """
@@ -69,7 +69,7 @@ class Heard:
     """One window of separated sources.
 
     Attributes:
-        sources: `[S, T]`, as the separator gave them.
+        sources: `[S, T]`, as the separator gave them, without what it says is none of theirs.
         energy: `[S, F]`: mean squares by frames of 10 ms.
         sound: `[F]`: where there is any.
         alone: `[S, F]`: where one source has all of it.
@@ -138,16 +138,36 @@ def owners(bonds: Array) -> NDArray[np.int64]:
     return track
 
 
-def activity_cue(rules: Rules, bonds: Array | None, heard: Heard) -> Scores:
-    """`[S, S]`, -1 to 1: the energy that a source has while a track's people speak, less what it has while others do."""
+def owned(rules: Rules, bonds: Array) -> Scores:
+    """How surely each person of the diarizer has each track, -1 to 1, `[S, N]`: by the energy, where nothing else is known."""
+    own = np.where(owners(bonds) == np.arange(len(bonds))[:, None], 1, -1)
+    return np.asarray(own * np.minimum(1, bonds.sum(0) / rules.settle))
+
+
+def confirmed(rules: Rules, people: People, tracks: int) -> Scores:
+    """As `owned`, by voices: a person of the diarizer has the tracks of those whose pieces were theirs.
+
+    Where a diarizer takes two voices for one, or what it said first was wrong, its person has no track, and it says nothing.
+    """
+    bonds = np.zeros((tracks, people.spoke.shape[1]))
+    np.add.at(bonds, people.tracks, people.spoke)
+    frames = bonds.sum(0)
+    share = bonds / np.maximum(frames, TINY)
+    return np.asarray((share * tracks - 1) / (tracks - 1) * np.minimum(1, frames / rules.settle))
+
+
+def activity_cue(rules: Rules, own: Scores | None, heard: Heard) -> Scores:
+    """`[S, S]`, -1 to 1: the energy that a source has while a track's people speak, less what it has while others do.
+
+    Args:
+        own: `[S, N]`, of `owned` or `confirmed`.
+    """
     count = len(heard.sources)
-    if bonds is None or heard.probs is None or not len(heard.probs):
+    if own is None or heard.probs is None or not len(heard.probs):
         return np.zeros((count, count))
     people, share, sound = together(heard)
-    own = np.where(owners(bonds) == np.arange(count)[:, None], 1, -1)  # [S, N]
-    sure = np.minimum(1, bonds.sum(0) / rules.settle)
     frames = float((people.sum(1) * sound).sum())
-    return np.asarray((own * sure) @ (people * sound[:, None]).T @ share / max(frames, 2.0 * rules.enough))
+    return np.asarray(own @ (people * sound[:, None]).T @ share / max(frames, 2.0 * rules.enough))
 
 
 def together(heard: Heard) -> tuple[Scores, Scores, Scores]:
@@ -158,6 +178,12 @@ def together(heard: Heard) -> tuple[Scores, Scores, Scores]:
     people = people / np.maximum(1, people.sum(1, keepdims=True))
     energy = heard.energy[:, :known].T
     return people, energy / (energy.sum(1, keepdims=True) + TINY), heard.sound[:known].astype(np.float64)
+
+
+def alone(heard: Heard) -> Scores:
+    """Who speaks where one person does and there is sound, `[F, N]`."""
+    people, _, sound = together(heard)
+    return np.asarray(people * (sound * (people.max(1) > 0.8))[:, None])
 
 
 def unit(rows: Array) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from streaming.align_cues import Heard, Rules, together
+from streaming.align_cues import Heard, Rules, alone, together
 from streaming.align_people import Pieces, remembered
 from streaming.framing import Array
 
@@ -20,8 +20,17 @@ def learned_pieces(
     if not tracks:
         return pieces
     sources = [order[track] for track in tracks]
-    more = Pieces(told[sources], frames[sources].astype(np.float32), np.full(len(tracks), window), np.array(tracks))
+    parts = told[sources], frames[sources].astype(np.float32), np.full(len(tracks), window), np.array(tracks)
+    more = Pieces(*parts, _spoke(heard, sources))
     return remembered(pieces, more, rules.most)
+
+
+def _spoke(heard: Heard, sources: list[int]) -> Array:
+    """Frames in which each person of the diarizer spoke alone while a source did, `[len(sources), N]`; N = 0 without one."""
+    if heard.probs is None or not len(heard.probs):
+        return np.zeros((len(sources), 0 if heard.probs is None else heard.probs.shape[1]), np.float32)
+    lone = alone(heard)
+    return np.asarray(heard.alone[sources, : len(lone)] @ lone, np.float32)
 
 
 def _usable(voice: Array) -> bool:
@@ -32,10 +41,9 @@ def learned_bonds(rules: Rules, bonds: Array | None, heard: Heard, order: tuple[
     """Whoever speaks alone belongs to the track that has the energy."""
     if heard.probs is None or not len(heard.probs):
         return bonds
-    people, share, sound = together(heard)
-    lone = sound * (people.max(1) > 0.8)
-    spoke = np.nan_to_num(share[:, list(order)].T @ (people * lone[:, None]))
-    return _bounded(rules, spoke if bonds is None else bonds + spoke)
+    _, share, _ = together(heard)
+    spoke = np.nan_to_num(share[:, list(order)].T @ alone(heard))
+    return _bounded(rules, np.asarray(spoke if bonds is None else bonds + spoke, np.float32))
 
 
 def _bounded(rules: Rules, bonds: Array) -> Array:

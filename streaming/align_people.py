@@ -23,21 +23,25 @@ MOST = 4096  # ways to give people tracks that are looked at
 
 @dataclass(frozen=True)
 class Pieces:
-    """Remembered, oldest first: unit vectors `[n, D]`, frames that each was heard for, number of its window, and its track."""
+    """Remembered, oldest first: unit vectors `[n, D]`, frames that each was heard for, number of its window, its track, and in
+    how many of the frames each person of a diarizer spoke alone, `[n, N]`."""
 
     voices: Array
     frames: Array
     windows: Tracks
     tracks: Tracks
+    spoke: Array
 
 
 @dataclass(frozen=True)
 class People:
-    """Found in the pieces: unit vectors `[K, D]`, frames that each was heard for, and the track of each."""
+    """Found in the pieces: unit vectors `[K, D]`, frames that each was heard for, the track of each, and in how many of the
+    frames it was who by the diarizer, `[K, N]`."""
 
     voices: Array
     frames: Array
     tracks: Tracks
+    spoke: Array
 
 
 def remembered(pieces: Pieces | None, more: Pieces, most: int) -> Pieces:
@@ -67,7 +71,8 @@ def found(pieces: Pieces, tracks: int, alike: float, least: float, share: float)
     sums = np.stack([pieces.voices[whose == one].T @ pieces.frames[whose == one] for one in range(len(kept))])
     voices = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-9)
     owners = _owners(*_bonds(pieces, whose, tracks, len(kept)))
-    return People(np.asarray(voices, np.float32), np.asarray(frames[kept], np.float32), owners)
+    spoke = np.stack([pieces.spoke[whose == one].sum(0) for one in range(len(kept))])
+    return People(np.asarray(voices, np.float32), np.asarray(frames[kept], np.float32), owners, spoke)
 
 
 def groups(voices: Array, alike: float) -> Tracks:

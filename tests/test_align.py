@@ -209,7 +209,7 @@ def pieces(*heard: tuple[int, float, int, int]) -> Pieces:
     told = timbres(4)[[one[0] for one in heard]] + noise
     told = (told / np.linalg.norm(told, axis=1, keepdims=True)).astype(np.float32)
     _, frames, windows, tracks = (np.array(part) for part in zip(*heard, strict=True))
-    return Pieces(told, frames.astype(np.float32), windows, tracks)
+    return Pieces(told, frames.astype(np.float32), windows, tracks, np.zeros((len(heard), 0), np.float32))
 
 
 def people(told: Pieces, tracks: int = 2) -> dict[int, int]:
@@ -281,6 +281,30 @@ def test_more_people_than_tracks_share() -> None:
     assert align_cues.owners(bonds).tolist() == [0, 1, 1, -1]
     mixed = np.float32([[9, 6], [5, 4]])  # both were mostly on track 0, but two people have two tracks
     assert align_cues.owners(mixed).tolist() == [0, 1]
+
+
+def test_voices_say_whose_track_a_person_of_the_diarizer_has() -> None:
+    """Whom the diarizer took for one but who are two voices on two tracks, has none; hardly heard, hardly any."""
+    told = [(turn % 2, 120, turn, turn % 2) for turn in range(6)]
+    spoke = np.zeros((6, 4), np.float32)
+    spoke[0::2, 0], spoke[:, 1], spoke[1, 2] = 100, 60, 50
+    got = found(replace(pieces(*told), spoke=spoke), 2, Rules().alike, Rules().least, Rules().share)
+    np.testing.assert_allclose(got.spoke.sum(0), spoke.sum(0))
+    np.testing.assert_allclose(align_cues.confirmed(Rules(), got, 2), [[1, 0, -0.25, 0], [-1, 0, 0.25, 0]], atol=1e-6)
+
+
+def test_a_diarizer_that_takes_all_for_one_says_nothing_beside_voices() -> None:
+    true = turns(voices(2, 24), *((turn % 2, 2.0 * turn, 2.0 * turn + 2) for turn in range(12)))
+    _, state = follow(true, Rules(), [(0, 1)] * counted(true), embed=True, diarize=True)
+    assert state.pieces is not None
+    assert state.bonds is not None
+    pieces = replace(state.pieces, spoke=state.pieces.spoke.sum(1, keepdims=True))
+    one = found(pieces, 2, Rules().alike, Rules().least, Rules().share)
+    assert one.spoke.sum() > 500
+    assert np.abs(align_cues.confirmed(Rules(), one, 2)).max() < 0.2
+    assert np.abs(align_cues.owned(Rules(), state.bonds.sum(1, keepdims=True))).max() == 1  # by energy alone it would
+    two = found(state.pieces, 2, Rules().alike, Rules().least, Rules().share)
+    np.testing.assert_allclose(align_cues.confirmed(Rules(), two, 2), [[1, -1], [-1, 1]], atol=0.1)
 
 
 def test_voices_are_counted_once_each() -> None:

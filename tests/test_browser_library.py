@@ -7,7 +7,6 @@ from __future__ import annotations
 import functools
 import http.server
 import json
-import os
 import shutil
 import subprocess
 import threading
@@ -17,24 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import serving
+import test_browser_live as live
 
-from models import registry
-
-playwright = pytest.importorskip("playwright.sync_api")
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+playwright, CHROMIUM, server = live.playwright, live.CHROMIUM, live.server
 WEB = Path(__file__).parent.parent / "clients" / "web"
 NODE = shutil.which("npx")
 pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(
-        CHROMIUM is None, reason="no Chromium on this machine: apt-get install chromium, or set CHROMIUM"
-    ),
+    *live.pytestmark,
     pytest.mark.skipif(
         NODE is None or not (WEB / "node_modules").is_dir(), reason="no Node, or not installed: make web"
-    ),
-    pytest.mark.skipif(
-        not (registry.EMBEDDED / "music" / "model.safetensors").is_file(), reason="no model is embedded"
     ),
 ]
 
@@ -129,19 +119,12 @@ def opened(url: str) -> Iterator[Any]:
         assert complaints == []
 
 
-@pytest.fixture(scope="module")
-def server(elsewhere: str) -> Iterator[str]:
-    environment = {"RIVULET_PRELOAD": '["music"]', "RIVULET_ORIGINS": json.dumps([elsewhere])}
-    with serving.process(**environment) as (host, _):
-        yield f"http://{host}"
-
-
 @pytest.mark.parametrize("transport", ["websocket", "webrtc"])
 def test_a_page_of_another_origin_plays_four_stems(elsewhere: str, server: str, transport: str) -> None:
     with opened(elsewhere) as page:
         assert page.evaluate("crossOriginIsolated") is False
         seconds = 4
-        options = {"url": server, "transport": transport, "seconds": seconds}
+        options = {"url": f"http://{server}", "transport": transport, "seconds": seconds}
         assert page.evaluate("(options) => begin(options)", options) == ["vocals", "drums", "bass", "other"]
         page.wait_for_function("told.levels.bass > 0.05 && told.levels.drums > 0.02 && told.loudest > 0.1")
         page.wait_for_function("told.events.some(([name]) => name === 'ended' || name === 'failed')")
@@ -161,7 +144,7 @@ def test_a_page_of_another_origin_plays_four_stems(elsewhere: str, server: str, 
 def test_a_refusal_is_a_failure_with_advice(elsewhere: str, server: str) -> None:
     with opened(elsewhere) as page:
         for transport in ("websocket", "webrtc"):
-            options = {"url": server, "transport": transport, "model": "none-such", "source": None}
+            options = {"url": f"http://{server}", "transport": transport, "model": "none-such", "source": None}
             ask = "(o) => refused({ ...o, source: new AudioBuffer({ length: 4800, sampleRate: 48000 }) })"
             is_failure, code, message, advice = page.evaluate(ask, options)
             assert (is_failure, code) == (True, "unknown_model")

@@ -86,10 +86,21 @@ def write(path: Path, sound: Sound) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
+shared: list[
+    str
+] = []  # the server of all modules that have this fixture: each of them makes a fixture of its own of it
+
+
+@pytest.fixture(scope="session")
 def server() -> Iterator[str]:
-    with serving.process(RIVULET_PRELOAD='["music"]', RIVULET_PAGE=str(PAGE)) as (host, _):
+    if shared:
+        yield shared[0]
+        return
+    environment = {"RIVULET_PRELOAD": '["music"]', "RIVULET_PAGE": str(PAGE), "RIVULET_ORIGINS": '["*"]'}
+    with serving.process(**environment) as (host, _):
+        shared.append(host)
         yield host
+        shared.clear()
 
 
 @contextmanager
@@ -102,7 +113,7 @@ def chromium(wav: Path) -> Iterator[Any]:
 
 
 @contextmanager
-def room(browser: Any, host: str, width: int = 1000) -> Iterator[Any]:
+def room(browser: Any, host: str, width: int = 1000, script: str = "") -> Iterator[Any]:
     """The room, with the models to choose from; at the end it must not have complained on the console."""
     context = browser.new_context(viewport={"width": width, "height": 1000}, permissions=["microphone"])
     page = context.new_page()
@@ -110,7 +121,7 @@ def room(browser: Any, host: str, width: int = 1000) -> Iterator[Any]:
     complaints: list[str] = []
     page.on("console", lambda line: complaints.append(line.text) if line.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.add_init_script(TEXT)
+    page.add_init_script(TEXT + script)
     page.goto(f"http://{host}/#live")
     page.wait_for_function("!document.querySelector('#live-model')?.disabled")
     yield page
@@ -198,10 +209,10 @@ def test_every_stem_holds_what_the_model_makes_of_the_input(
         start(page, transport)
         for names in (("Vocals", "Drums"), ("Bass", "Other")):
             page.evaluate("window.kept = rivulet.keep()")
-            heard, calm = pair(page, names)
+            heard = pair(page, names)
             kept = page.evaluate("Object.entries(kept.stop()).map(([n, p]) => [n, p.map(asText)])")
             for side, name in enumerate(names):
-                check(heard[side], name.lower(), side, expected, within=3 if calm else np.inf)
+                check(heard[side], name.lower(), side, expected, within=3)
             for name, planes in kept if transport == "websocket" else []:
                 check(sound_of(planes)[0], name, 0, expected, within=3)
         told = state(page)
@@ -212,26 +223,32 @@ def test_every_stem_holds_what_the_model_makes_of_the_input(
         until(page, "s.phase === 'idle'")
 
 
-def pair(page: Any, names: tuple[str, str]) -> tuple[Sound, bool]:
-    """`[2, T]`, at least a period: one stem on the left, the other on the right; and whether nothing ran dry meanwhile."""
+def pair(page: Any, names: tuple[str, str]) -> Sound:
+    """`[2, T]`, a period: one stem on the left, the other on the right."""
     for name, pan in zip(names, ("-1", "1"), strict=True):
         page.get_by_role("button", name=f"Solo {name}").click()
         page.get_by_role("slider", name=f"{name} pan").fill(pan)
-    heard, calm = undisturbed(page, f"record({PERIOD / RATE + 0.3})")
+    heard = undisturbed(page, f"record({PERIOD / RATE + 0.3})")
     for name in names:
         page.get_by_role("button", name=f"Solo {name}").click()
-    return heard[:, -PERIOD:], calm
+    return heard[:, -PERIOD:]
 
 
-def undisturbed(page: Any, recording: str) -> tuple[Sound, bool]:
-    """What was recorded while nothing ran dry; on a machine that is too busy for that, what was recorded, and False."""
-    for _ in range(4):
+TRIES = 8
+
+
+def undisturbed(page: Any, recording: str) -> Sound:
+    """What was recorded while nothing ran dry, was made up or stretched: else it says nothing of what is tested."""
+    for _ in range(TRIES):
         before = dropouts(page)
         heard = sound_of(page.evaluate(recording))
         page.wait_for_timeout(400)  # the browser's figures are that old
         if dropouts(page) == before:
-            return heard, True
-    return heard, False
+            return heard
+    raise AssertionError(
+        f"sound was made up or left out in each of {TRIES} recordings, the last time {before} became {dropouts(page)}: "
+        f"this machine is too busy to play (load {os.getloadavg()[0]:.1f}); run this file on its own"
+    )
 
 
 def dropouts(page: Any) -> Any:
@@ -295,7 +312,7 @@ def level(left: Sound, at: int) -> float:
 def test_mute_solo_and_gains_act_within_50_ms_and_without_a_click(server: str, tmp_path: Path, transport: str) -> None:
     with chromium(write(tmp_path / "tone.wav", tone())) as browser, room(browser, server) as page:
         start(page, transport)
-        (left, right), calm = undisturbed(page, SEQUENCE)
+        left, right = undisturbed(page, SEQUENCE)
         button(page, "Stop").click()
         until(page, "s.phase === 'idle'")
     places = marks(right)
@@ -304,13 +321,12 @@ def test_mute_solo_and_gains_act_within_50_ms_and_without_a_click(server: str, t
     assert full > 0.1, "the tone is heard"
     for at, wanted in zip(places, (0, 1, 0.25, 1, 0, 1), strict=True):
         now = level(left, at + 2400) / full
-        assert now == pytest.approx(wanted, abs=0.05 if calm or not wanted else 0.6), "50 ms after the knob was turned"
+        assert now == pytest.approx(wanted, abs=0.05), "50 ms after the knob was turned"
     # The tone's own steepest step, and that of a gain which goes from one to nothing (a ramp of 10 ms over the WebSocket, an
     # exponential of 2.5 ms over WebRTC), at twice what they come to together. A cut of the tone would be a step of `full`.
     own, ramp = 2 * np.pi * 440 / RATE, 1 / 480 if transport == "websocket" else 1 / 120
     steps = np.abs(np.diff(left[places[0] - 2400 : places[-1] + 4800]))
-    if calm or transport == "websocket":  # else there are also those of what the browser made up
-        assert steps.max() < 2 * full * (own + ramp) < 0.25 * full
+    assert steps.max() < 2 * full * (own + ramp) < 0.25 * full
 
 
 def test_it_is_quiet_until_somebody_listens_and_says_what_it_knows(server: str, tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""Eight stems over a WebSocket in Chromium: no dropout, no drift. Seconds here; ten minutes among the slow ones."""
+"""Many stems in Chromium. Eight over a WebSocket: no dropout, no drift; seconds here, ten minutes among the slow ones. Four over
+WebRTC: side by side."""
 
 from __future__ import annotations
 
@@ -39,7 +40,7 @@ class Eight:
         return None
 
     def run(self, pcm: Array, states: Sequence[Any]) -> tuple[Array, list[Any]]:
-        return np.asarray(pcm[:, None] * WEIGHTS[None, :, None, None], np.float32), list(states)
+        return np.asarray(pcm[:, None] * WEIGHTS[None, : len(self.spec.sources), None, None], np.float32), list(states)
 
 
 @pytest.fixture(scope="module")
@@ -61,13 +62,70 @@ def measured(host: str, seconds: float, tmp_path: Any) -> dict[str, Any]:
 
 
 def test_eight_stems_stay_together(server: str, tmp_path: Any) -> None:
-    told = measured(server, 4, tmp_path)
+    for _ in range(3):
+        told = measured(server, 4, tmp_path)
+        if told["underruns"] == told["skipped"] == 0:
+            break
     assert told["stems"] == 8
     assert told["stems_apart_ms"] == 0, "one ring, one clock"
     assert told["gaps"] == 0
     assert told["failure"] is None
-    if told["underruns"] == told["skipped"] == 0:  # what a busy machine does is another matter
-        assert abs(told["drift_ms"]) < 5
+    assert told["underruns"] == told["skipped"] == 0, (
+        "three times: too busy a machine, or a fault; run this file on its own"
+    )
+    assert abs(told["drift_ms"]) < 5
+
+
+TAPPED = """() => {
+  const Original = RTCPeerConnection;
+  window.RTCPeerConnection = class extends Original {
+    constructor(terms) {
+      super(terms);
+      window.pc = this;
+    }
+  };
+  window.late = (number, ms) => {  // that track alone, whatever the library asks for
+    const { receiver } = pc.getTransceivers()[number];
+    receiver.jitterBufferTarget = ms;
+    Object.defineProperty(receiver, "jitterBufferTarget", { set() {}, get: () => ms });
+  };
+  // What each receiver put in or left out, so that it is later than before: nobody can compare stems while that goes on.
+  window.made = async () => [...(await pc.getStats()).values()].filter((row) => row.type === "inbound-rtp").map((row) =>
+    row.insertedSamplesForDeceleration + row.concealedSamples - row.removedSamplesForAcceleration);
+}"""
+
+
+def side_by_side(page: Any, tries: int = 8) -> tuple[float, list[int]]:
+    """ms between the first stem and the others, the most, while nothing was made up or left out; and what had been till then."""
+    for _ in range(tries):
+        before = page.evaluate("made()")
+        page.wait_for_timeout(1500)  # two looks of the library, and the slide
+        found = [browser.together(page, [NAMES[0], name]) for name in NAMES[1:4]]
+        if before == page.evaluate("made()"):
+            assert None not in found
+            return max(abs(1000 * one / live.RATE) for one in found if one is not None), before
+    raise AssertionError(f"the browser made sound up all the time, in {tries} tries: this machine is too busy to tell")
+
+
+def test_stems_over_webrtc_are_heard_side_by_side(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when the browser makes one of them wait longer than the others."""
+    monkeypatch.setattr(browser, "PART", 1000)
+    four: Any = Eight(replace(Eight.spec, name="toy-four", sources=NAMES[:4]))
+    with (
+        serving.running({"toy-four": serving.entry(four)}, page=live.PAGE) as host,
+        live.chromium(ear.play(None, tmp_path)) as chromium,
+        live.room(chromium, host, script=f"({TAPPED})()") as page,
+    ):
+        page.select_option("#live-model", "toy-four")
+        live.start(page, "webrtc")
+        apart, before = side_by_side(page)
+        assert apart < 3
+        page.evaluate("late(1, 100)")
+        page.wait_for_timeout(5000)  # its jitter buffer grows slowly, and the others slide after it by 2 % of the speed
+        apart, now = side_by_side(page)
+        behind = (now[1] - before[1]) - (now[0] - before[0])
+        assert behind > 1000, "samples: that track does wait longer, which is what is made good"
+        assert apart < 3
 
 
 @pytest.mark.slow

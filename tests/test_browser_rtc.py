@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import serving
 import test_browser_live as live
@@ -15,6 +19,7 @@ import test_browser_live as live
 playwright = live.playwright
 pytestmark = live.pytestmark
 server = live.server
+ENVIRONMENT = {"RIVULET_PRELOAD": '["music"]', "RIVULET_PAGE": str(live.PAGE), "RIVULET_DRAIN_S": "1"}
 
 
 @pytest.fixture(scope="module")
@@ -105,21 +110,50 @@ def test_no_way_through_for_the_sound_is_said_so(browser: Any, server: str) -> N
     context.close()
 
 
-def test_a_server_that_dies_ends_the_call_with_what_to_do(browser: Any) -> None:
-    environment = {"RIVULET_PRELOAD": '["music"]', "RIVULET_PAGE": str(live.PAGE)}
-    with serving.process(**environment) as (host, process):
+@contextmanager
+def again(host: str) -> Iterator[None]:
+    """Another server on the port of one that is gone."""
+    command = [sys.executable, "-m", "server", "serve", "--port", host.rpartition(":")[2], "--log-level", "warning"]
+    process = psutil.Popen(command, cwd=live.ROOT, env={**os.environ, **ENVIRONMENT})
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait(20)
+
+
+@pytest.mark.parametrize("end", ["kill", "terminate"])
+def test_a_call_is_taken_up_again_by_the_next_server(browser: Any, end: str) -> None:
+    """Killed without a word, or sent away, which it announces. Nobody presses a button."""
+    with serving.process(**ENVIRONMENT) as (host, process):
         context = browser.new_context(permissions=["microphone"])
         page = context.new_page()
         page.set_default_timeout(live.WAIT)
+        page.add_init_script(live.TEXT)
         page.goto(f"http://{host}/#live")
         page.wait_for_function("!document.querySelector('#live-model')?.disabled")
-        page.get_by_role("radio", name="WebRTC").check()
-        live.button(page, "Start").click()
-        live.until(page, "s.phase === 'playing' && s.position > 0")
-        process.kill()
+        live.start(page, "webrtc")
+        page.get_by_role("button", name="Solo Bass").click()
+        page.get_by_role("slider", name="Bass pan").fill("-1")
+        page.evaluate("window.bass = rivulet.stream().stems.find((stem) => stem.name === 'bass')")
+        live.until(page, "bass.level > 0.02")
+        before = live.state(page)
+        getattr(process, end)()
         process.wait(20)
         playwright.expect(page.locator("#bar")).to_contain_text("reconnecting", timeout=live.WAIT)
-        error = page.get_by_role("alert")
-        playwright.expect(error).to_contain_text("The connection was lost. Check the network", timeout=live.WAIT)
-        assert live.state(page)["phase"] == "idle"
+        playwright.expect(page.locator("#live-status")).to_contain_text("The connection was lost. It is looked for")
+        mark = page.evaluate_handle("({ at: rivulet.mark() })")  # goes with the next call
+        with again(host):
+            live.until(page, f"!s.away && s.session !== '{before['session']}' && s.media !== null && bass.level > 0.02")
+            playwright.expect(page.locator("#bar")).not_to_contain_text("reconnecting")
+            playwright.expect(page.get_by_text("it is a new session")).to_be_visible()
+            left, right = live.sound_of(page.evaluate("record(1)"))
+            now = live.state(page)
+            assert page.evaluate("({ at }) => at", mark) > before["position"], "the timeline goes on"
         context.close()
+    assert (now["phase"], now["failure"]) == ("playing", None)
+    assert [stem["gain"] for stem in now["stems"]] == [stem["gain"] for stem in before["stems"]] == [0, 0, 1, 0]
+    assert now["sent"] + live.RATE > now["position"] > before["position"]
+    assert np.abs(left).max() > 0.02, "it is heard again, where it was put"
+    assert np.abs(right).max() < 1e-3
+    assert live.bands(np.resize(left, live.PERIOD))[:2].max() > live.bands(np.resize(left, live.PERIOD))[3:].max() + 6

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import promql_parser
 import pytest
+import rtc
 import serving
 import yaml
 from faults import END
@@ -64,13 +66,30 @@ async def used(host: str) -> None:
     resume = json.dumps({"type": "resume", "token": ready["resume"], "received": 0})
     await serving.converse(host, resume, [bytes(6400), END])
     await serving.converse(host, serving.start("nope"), [])
+    await called(host)
     await asyncio.sleep(1.5)
+
+
+async def called(host: str) -> None:
+    """A session over WebRTC, and a peer that is answered and does not come."""
+    sounds = [rtc.Sound(np.zeros((2, 9600), np.float32)) for _ in range(2)]
+    sounds[0].go.set()
+    peer, absent = (rtc.Client(host, sound, 2) for sound in sounds)
+    try:
+        await peer.post({"model": "toy-split"})
+        await peer.text("stats")
+        body = {"sdp": await absent.offer(), "type": "offer", "start": {"model": "toy-split"}}
+        assert (await absent.http.post("/v1/rtc", json=body)).status_code == 201
+        await asyncio.sleep(1.5)
+    finally:
+        await peer.close()
+        await absent.close()
 
 
 @pytest.fixture(scope="module")
 def told() -> dict[str, set[str]]:
     """What a server has: every figure by the name of its samples, with its labels."""
-    with serving.running(serving.toy_registry()) as host:
+    with serving.running(serving.toy_registry(), rtc_connect_s=1.0) as host:
         asyncio.run(used(host))
         text = httpx.get(f"http://{host}/metrics").text
     names: dict[str, set[str]] = {}

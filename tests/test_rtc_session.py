@@ -62,15 +62,18 @@ async def test_four_stems_come_back_each_with_its_own_sound_on_one_exact_timelin
     assert np.abs(vocals).max() < 1e-3
 
 
-async def test_the_clock_ties_a_tracks_rtp_time_to_the_sessions_samples(host: str) -> None:
+async def test_the_clocks_tie_each_tracks_rtp_time_to_the_sessions_samples(host: str) -> None:
     sound = Sound(tone([440], 3))
     async with Client(host, sound, 2) as client:
         await client.post({"model": "toy-split"})
         sound.go.set()
-        clock = (await client.text("media"))["clock"]
-        assert clock["mid"] == client.answer["tracks"][0]["mid"]
-        first = client.heard[0].packets[0]
-        assert (clock["rtp"] - clock["sample"] - first.timestamp) % (1 << 32) == 0
+        media = await client.text("media")
+        clocks = media["clocks"]
+        assert [clock["mid"] for clock in clocks] == [track["mid"] for track in client.answer["tracks"]]
+        assert clocks[0] == media["clock"]
+        for clock, heard in zip(clocks, client.heard, strict=True):
+            assert clock["sample"] > 0
+            assert (clock["rtp"] - clock["sample"] - heard.packets[0].timestamp) % (1 << 32) == 0
 
 
 def stereo_up(sdp: str) -> str:

@@ -107,7 +107,8 @@ class Queues:
 
 
 def pair(mode: str, people: int = 2) -> Speakers:
-    return Speakers(toys.Split() if mode == "speakers" else None, Ears(), people=people)
+    """What is told is what the diarizer tells: the outputs of this separator show two voices in any one."""
+    return Speakers(toys.Split() if mode == "speakers" else None, Ears(), people=people, together=None)
 
 
 async def hold(

@@ -128,7 +128,7 @@ class _Call:
         transport.listen(Incoming(receiver, self._channels))
         text = await peer.answer(fmtp(self._channels, how.bitrate), 1000 * how.frame // RATE, names)
         tracks = [{"mid": section.mid, "name": name} for section, name in zip(self._offer.audio, names, strict=False)]
-        await transport.tell(tracks, peer.senders[0] if tracks else None)
+        await transport.tell(tracks, peer.senders[: len(tracks)])
         guest = Guest(ready["session"], self._kind, self._identity.name, peer, self._offer.ufrag, tag(), self._hang_up)
         return Answered(guest, text, tracks)
 

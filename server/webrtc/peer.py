@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from aiortc import (
@@ -16,6 +17,7 @@ from aiortc import (
     RTCRtpReceiver,
     RTCRtpSender,
     RTCRtpTransceiver,
+    RTCSctpTransport,
     RTCSessionDescription,
 )
 from aiortc.rtcrtpparameters import RTCRtpCodecCapability
@@ -29,6 +31,7 @@ from server.webrtc.sections import bad
 log = logging.getLogger(__name__)
 OPUS = RTCRtpCodecCapability(mimeType="audio/opus", clockRate=48_000, channels=2, parameters={})
 CERTIFICATES = "_RTCPeerConnection__certificates"
+TRANSMIT = "_transmit"  # of RTCSctpTransport
 CLOSE_S = 5.0  # that the end of a connection may take
 # aiortc's list, and the same for peers whose certificate is RSA: as DTLS client it would not speak to them.
 CIPHERS = b":".join(
@@ -79,6 +82,8 @@ class Peer:
         except Exception as error:  # all that a parser of another's words may raise
             log.warning("an offer was checked, and refused all the same", exc_info=True)
             raise bad(f"got an offer that cannot be taken: {error}") from None
+        if self.pc.sctp is not None:
+            _tame(self.pc.sctp)
         first = transceivers[0].receiver.transport
         if self._offer.setup == "actpass":
             first._set_role("server")  # then the peer's certificate may be of any kind
@@ -145,3 +150,16 @@ class Peer:
             if not self._ended:
                 self._ended = True
                 self._changed("closed")
+
+
+def _tame(association: RTCSctpTransport) -> None:
+    """aiortc sends what was not acknowledged in time again in a task that nobody awaits. Where the connection ends in the same
+    turn of the loop, as happens when the loop was held up, that fails, and asyncio says so in the log. `close` ends the
+    association as it should; there is nothing more that could be waited for."""
+    transmit = association._transmit
+
+    async def quietly() -> None:
+        with suppress(ConnectionError):
+            await transmit()
+
+    setattr(association, TRANSMIT, quietly)

@@ -110,15 +110,11 @@ class RtcTransport:
     def play(self, names: Sequence[str], channels: int, coding: Coding) -> list[MediaStreamTrack]:
         """A track an output."""
         self.outgoing = Outgoing(names, channels, coding)
-        tracks: list[MediaStreamTrack] = [self.outgoing.listen(name) for name in names]
-        if tracks:
-            tracks[0] = self._report.watch(tracks[0])
-        return tracks
+        return [self._report.watch(self.outgoing.listen(name)) for name in names]
 
-    async def tell(self, tracks: list[dict[str, str]], sender: RTCRtpSender | None) -> None:
-        """The peer is answered: the channel begins with `ready`, and with which track is what."""
-        if sender is not None:
-            self._report.sends(sender, tracks[0]["mid"])
+    async def tell(self, tracks: list[dict[str, str]], senders: Sequence[RTCRtpSender]) -> None:
+        """The peer is answered: the channel begins with `ready`, and with which track is what. `senders`: of those tracks."""
+        self._report.sends(senders, [track["mid"] for track in tracks])
         if self.channel is not None:
             await self.channel.send(json.dumps(self.ready.result() | {"tracks": tracks}))
         self._tasks.append(asyncio.create_task(self._tell_media()))

@@ -60,6 +60,8 @@ def main() -> None:
         limits = [f"-max_total_time={asked.seconds}", f"-atheris_runs={asked.runs}", f"-seed={asked.seed}"]
         dictionary, *begin = prepared(Path(name))
         options = ["-max_len=8192", "-len_control=20", "-timeout=10", "-print_final_stats=1", "-verbosity=0"]
+        # Not by the peak of memory: a process inherits that of whoever started it, pytest's gigabytes too.
+        options += ["-rss_limit_mb=0", "-malloc_limit_mb=2048"]
         where = [f"-artifact_prefix={asked.found}/", str(kept), *begin]
         atheris.Setup([sys.argv[0], *limits, *options, dictionary, *where], targets.check)
         atheris.Fuzz()

@@ -86,7 +86,15 @@ export interface Media {
   discarded: number;
   encode_ms: number;
   behind_ms: number;
-  clock: { sample: number; mid: string; rtp: number } | null;
+  clock: Clock | null; // of the first track
+  clocks?: readonly Clock[]; // of all; none from an older server
+}
+
+/** Sample `sample` of the session was the first of the packet that went out on the m-line `mid` with the RTP timestamp `rtp`. */
+export interface Clock {
+  sample: number;
+  mid: string;
+  rtp: number;
 }
 
 export interface Speakers extends Told {
@@ -146,7 +154,7 @@ const FIELDS: Record<FromServer["type"], Fields> = {
 
 const OPTIONAL: Fields = {
   resume: "string", resume_samples: "number", replay_from: "number", retry_after_ms: "number", mode: "string", diarizer: "string",
-  tracks: "object", clock: "object",
+  tracks: "object", clock: "object", clocks: "object",
 };
 
 const TURN: Fields = { id: "number", speaker: "number", start: "number", end: "number", final: "boolean" };

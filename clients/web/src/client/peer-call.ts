@@ -11,7 +11,8 @@ const UP = 192_000; // bit/s of stereo music, both ways; mono half of it
 
 export interface CallEvents {
   said(text: string): void; // over the data channel
-  away(away: boolean): void;
+  up(): void; // the way is open
+  falters(yes: boolean): void; // nothing comes over it any more, or does again
   over(failure: Failure): void; // once, unless it was closed here
 }
 
@@ -22,7 +23,7 @@ export class Call {
   private over = false;
   private connected = false;
 
-  /** `outputs`: how many tracks may come; the first one's m-line carries what goes up too. */
+  /** `sending` is not ours to end: the next call sends the same. `outputs`: how many tracks may come; the first one's m-line carries what goes up too. */
   constructor(terms: Terms, private readonly sending: Sending, outputs: number, private readonly on: CallEvents) {
     this.pc = new RTCPeerConnection({ iceServers: terms.ice_servers, bundlePolicy: "max-bundle" });
     this.pc.addTransceiver(sending.track, { direction: "sendrecv" });
@@ -34,13 +35,13 @@ export class Call {
   }
 
   /** Offers, and takes the answer. Throws a Failure. */
-  async dial(signalling: Signalling, start: PeerStart): Promise<Answer> {
+  async dial(signalling: Signalling, start: PeerStart, signal: AbortSignal): Promise<Answer> {
     const { pc, sending } = this;
     const offer = await pc.createOffer();
     const sdp = musical(offer.sdp ?? "", { channels: sending.channels, bitrate: UP });
     await pc.setLocalDescription({ type: "offer", sdp });
     await gathered(pc);
-    const answer = await signalling.offer(pc.localDescription?.sdp ?? sdp, start);
+    const answer = await signalling.offer(pc.localDescription?.sdp ?? sdp, start, signal);
     if (this.over) throw new Failure("The call was ended.", "Connect again.", "closed");
     await pc.setRemoteDescription({ type: "answer", sdp: answer.sdp });
     await this.raise();
@@ -48,9 +49,11 @@ export class Call {
     return answer;
   }
 
-  say(message: string): void {
-    if (this.channel.readyState !== "open") throw new Error("the data channel is not open");
-    this.channel.send(message);
+  /** False: it cannot be said over this call. */
+  say(message: string): boolean {
+    const open = this.channel.readyState === "open";
+    if (open) this.channel.send(message);
+    return open;
   }
 
   close(): void {
@@ -58,7 +61,6 @@ export class Call {
     clearTimeout(this.timer);
     this.channel.onmessage = this.channel.onclose = this.pc.onconnectionstatechange = null;
     this.pc.close();
-    this.sending.close();
   }
 
   /** A browser sends speech at 32 kbit/s unless it is told. */
@@ -73,10 +75,10 @@ export class Call {
     const { connectionState } = this.pc;
     if (connectionState === "connected") {
       clearTimeout(this.timer);
-      if (this.connected) this.on.away(false);
-      else this.sending.begin();
+      if (this.connected) this.on.falters(false);
+      else this.on.up();
       this.connected = true;
-    } else if (connectionState === "disconnected") this.on.away(true);
+    } else if (connectionState === "disconnected") this.on.falters(true);
     else if (connectionState === "failed") this.end(this.connected ? lost() : unreachable());
     else if (connectionState === "closed") this.end(lost());
   }
@@ -99,7 +101,7 @@ function gathered(pc: RTCPeerConnection): Promise<void> {
   });
 }
 
-const lost = (): Failure => new Failure("The connection was lost.", "Check the network and connect again: it will be a new session.", "lost");
+const lost = (): Failure => new Failure("The connection was lost.", "Check the network and try again.", "lost");
 
 const unreachable = (): Failure =>
   new Failure("No way was found for the sound between this browser and the server.", "UDP may be blocked here: use a WebSocket, or a server with TURN.", "ice");

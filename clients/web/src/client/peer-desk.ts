@@ -1,9 +1,12 @@
 // A stem that comes as a track of WebRTC: into Web Audio, through its own gains to left and right, and past its meter.
 
 import type { Track } from "./codec";
+import { Failure } from "./errors";
 import type { Sides } from "./pan";
+import { MOST } from "./peer-align";
 import { Desk, type Stem } from "./stem";
 
+const SLIDE = 0.02; // of the speed: a third of a semitone
 const SETTLE = 0.0025; // s: four of it, 10 ms, are 98 % of the way
 
 export class Strip {
@@ -12,6 +15,7 @@ export class Strip {
   private readonly nodes: AudioNode[];
   private readonly sides: readonly [GainNode, GainNode];
   private readonly analyser: AnalyserNode;
+  private readonly delay: DelayNode;
   private readonly samples: Float32Array<ArrayBuffer>;
 
   constructor(context: AudioContext, track: MediaStreamTrack, output: AudioNode) {
@@ -27,19 +31,29 @@ export class Strip {
     const merger = new ChannelMergerNode(context, { numberOfInputs: 2 });
     this.analyser = new AnalyserNode(context, { fftSize: 2048 });
     this.samples = new Float32Array(this.analyser.fftSize);
-    this.sides = [new GainNode(context), new GainNode(context)];
-    source.connect(stereo).connect(splitter);
+    this.sides = [new GainNode(context, { gain: 0 }), new GainNode(context, { gain: 0 })]; // until its knobs are known
+    this.delay = new DelayNode(context, { maxDelayTime: MOST / context.sampleRate });
+    source.connect(this.delay).connect(stereo).connect(splitter);
     stereo.connect(this.analyser);
     this.sides.forEach((gain, side) => {
       splitter.connect(gain, side);
       gain.connect(merger, 0, side);
     });
     merger.connect(output);
-    this.nodes = [source, stereo, splitter, merger, ...this.sides];
+    this.nodes = [source, this.delay, stereo, splitter, merger, ...this.sides];
   }
 
   setGains(gains: Sides): void {
     this.sides.forEach((node, side) => node.gain.setTargetAtTime(gains[side], node.context.currentTime, SETTLE));
+  }
+
+  /** Seconds from now on, in a slide that is not heard as a step. */
+  hold(seconds: number): void {
+    const { delayTime, context } = this.delay;
+    const now = context.currentTime;
+    const from = delayTime.value;
+    delayTime.cancelScheduledValues(now).setValueAtTime(from, now);
+    delayTime.linearRampToValueAtTime(seconds, now + Math.abs(seconds - from) / SLIDE);
   }
 
   /** The peak of the last 43 ms. */
@@ -67,23 +81,36 @@ export class PeerDesk {
   }
 
   welcome(mid: string, track: MediaStreamTrack): void {
+    this.strips.get(mid)?.close();
     this.strips.set(mid, new Strip(this.context, track, this.output));
     this.assign();
   }
 
-  /** `channels`: of each stem. Tracks come as stereo all the same. */
+  /** `channels`: of each stem. Tracks come as stereo all the same. Of the next call: the stems are those that there are, knobs and all. */
   name(names: readonly string[], channels: number, tracks: readonly Track[]): void {
+    const known = this.stems.map((stem) => stem.name);
+    if (known.length > 0 && known.join() !== names.join()) {
+      throw new Failure(`The server now gives ${names.join(", ")} in place of ${known.join(", ")}.`, "Begin again.", "lost");
+    }
     this.tracks = tracks;
-    this.desk = new Desk(names, channels, () => this.turn());
+    if (known.length === 0) this.desk = new Desk(names, channels, () => this.turn());
     this.assign();
+  }
+
+  hold(mid: string, seconds: number): void {
+    this.strips.get(mid)?.hold(seconds);
   }
 
   listen(): void {
     for (const stem of this.stems) stem.level = this.stripOf(stem.name)?.level ?? 0;
   }
 
+  /** The tracks are over; others may follow. */
   close(): void {
     for (const strip of this.strips.values()) strip.close();
+    this.strips.clear();
+    this.tracks = [];
+    for (const stem of this.stems) [stem.stream, stem.level] = [null, 0];
   }
 
   private assign(): void {

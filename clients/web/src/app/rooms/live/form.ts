@@ -14,7 +14,7 @@ const KINDS: [Kind, string][] = [["line", "Line input, stereo"], ["microphone", 
 const TRANSPORTS: [TransportName, string][] = [["websocket", "WebSocket"], ["webrtc", "WebRTC"]];
 const NOTES: Record<TransportName, string> = {
   websocket: "Untouched samples, all stems on one clock; a lost connection is made good.",
-  webrtc: "Opus over UDP: steadier where packets are lost, and later by the browser's jitter buffers; a lost connection is a new session.",
+  webrtc: "Opus over UDP: steadier where packets are lost, and later by the browser's jitter buffers; a lost connection goes on with a new session.",
 };
 
 export class Form {
