@@ -139,6 +139,8 @@ def test_stems_loss_keeps_the_order() -> None:
     for row in range(2):
         costs = [floored(estimate[row, s], target[row, s], target[row].sum(0)) for s in range(4)]
         assert float(found[row]) == pytest.approx(np.mean(costs), abs=1e-5)
+        weighted = stems_loss(*map(torch.tensor, (estimate, target, target.sum(1))), weights=(3, 1, 0, 1))
+        assert float(weighted[row]) == pytest.approx(np.average(costs, weights=(3, 1, 0, 1)), abs=1e-5)
 
 
 def test_resampling_keeps_a_tone() -> None:

@@ -35,7 +35,7 @@ def music(chosen: argparse.Namespace) -> Task:
     config = replace(MUSIC, blocks=chosen.blocks or MUSIC.blocks)
     check = MusicMixer(held, 4.0, coherent=0.5)
     mixer = MusicMixer(trained, chosen.seconds, chosen.coherent, augment=Augment() if chosen.augment else None)
-    return Separation(config, mixer, check, batches=chosen.checks or 8)
+    return Separation(config, mixer, check, batches=chosen.checks or 8, weights=chosen.weights)
 
 
 def music_hq(chosen: argparse.Namespace) -> Task:
@@ -99,6 +99,7 @@ def options(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--coherent", type=float, default=0.3, help="of music: share of segments from one place of one song"
     )
+    parser.add_argument("--weights", type=float, nargs=4, help="of music: of each stem in the loss; alike by default")
     parser.add_argument("--blocks", type=int, help="of the band-split RNN; with --from, more than the export has")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--steps", type=int, help="stop after this many in all, if the minutes last longer")

@@ -13,6 +13,7 @@ arXiv:1811.02508) this loss also teaches the level.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import permutations
 
 import torch
@@ -104,9 +105,10 @@ def multi_resolution_stft(estimate: Tensor, target: Tensor, sizes: tuple[int, ..
     return total / len(sizes)
 
 
-def stems_loss(estimate: Tensor, target: Tensor, mixture: Tensor) -> Tensor:
-    """Mean of the floored SNR over the stems in their fixed order. `[B, S, C, T]` -> `[B]`."""
-    return floored_snr(estimate, target, mixture.unsqueeze(1)).mean(-1)
+def stems_loss(estimate: Tensor, target: Tensor, mixture: Tensor, weights: Sequence[float] | None = None) -> Tensor:
+    """Mean of the floored SNR over the stems in their fixed order, by `weights` if given. `[B, S, C, T]` -> `[B]`."""
+    each = floored_snr(estimate, target, mixture.unsqueeze(1))
+    return each.mean(-1) if weights is None else each @ each.new_tensor(weights) / sum(weights)
 
 
 def si_sdr(estimate: Tensor, target: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -84,10 +84,22 @@ class Separation:
             then the best order counts. With the best order from random weights, both outputs long stay alike: neither
             order is better, so that gradients of one step undo those of another.
         batches: of four mixtures in the validation set.
+        weights: of each stem in the loss, where stems have names; alike by default.
     """
 
-    def __init__(self, config: Config, mixer: Mixer, check: Mixer, ordered: float = 0.0, batches: int = 12) -> None:
+    def __init__(
+        self,
+        config: Config,
+        mixer: Mixer,
+        check: Mixer,
+        ordered: float = 0.0,
+        batches: int = 12,
+        weights: Sequence[float] | None = None,
+    ) -> None:
+        if weights and len(weights) != len(config.sources):
+            raise ValueError(f"got {len(weights)} weights, {config.name} has {', '.join(config.sources)}")
         self.name, self.config, self.mixer, self.ordered = config.name, config, mixer, ordered
+        self.weights = weights
         self.fixed = [check.batch(np.random.default_rng((1, k)), 4) for k in range(batches)]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -108,6 +120,8 @@ class Separation:
         estimate = network(mixture)
         if self.config.interchangeable and progress < self.ordered:
             return stems_loss(estimate, in_order(target), mixture).mean()
+        if not self.config.interchangeable:
+            return stems_loss(estimate, target, mixture, self.weights).mean()
         return meant(self.config, estimate, target, mixture)[0].mean()
 
     @torch.no_grad()
