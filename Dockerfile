@@ -3,6 +3,7 @@
 # It listens on all addresses of the container, so it starts only with keys (docs/security.md): `docker run --rm rivulet rivulet keys new NAME`
 # makes one; then -e RIVULET_KEYS='[{"name": "NAME", "sha256": "..."}]', or -v ./rivulet.toml:/rivulet.toml:ro -e RIVULET_CONFIG=/rivulet.toml.
 # To try it on this machine alone: -p 127.0.0.1:8000:8000 -e RIVULET_INSECURE=true
+# WebRTC needs UDP: --network host, or -p 50000-50199:50000-50199/udp with --rtc-ports and --rtc-public (docs/webrtc.md).
 # Weights other than the embedded ones are mounted, not baked: -v models:/models -e RIVULET_CACHE=/models
 FROM node:22-bookworm-slim AS page
 WORKDIR /page/clients/web

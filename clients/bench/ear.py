@@ -96,8 +96,7 @@ def delays(mouth: sound.Array, ear: sound.Array, rate: int = RATE) -> tuple[list
     """By how much `ear` is later than `mouth`, in ms, window after window; and how many windows gave no clear answer.
 
     The cross-spectrum is whitened in part: between plain correlation, which a tone makes ambiguous, and the phase transform,
-    which listens to noise where there is no sound. The tracks of a WebRTC session are not locked to each other: their peaks
-    lie some ms apart, and the greatest of them counts.
+    which listens to noise where there is no sound. Tracks of a WebRTC session may stand some ms apart: the greatest peak counts.
     """
     window, step, longest, near = (round(seconds * rate) for seconds in (WINDOW, STEP, LONGEST, NEAR))
     size = 1 << (window + longest - 1).bit_length()
