@@ -193,7 +193,7 @@ it("a change of more than full scale takes 10 ms too", () => {
   expect(play(4).at(-1)).toBe(4);
 });
 
-it("live: a target that underruns have raised comes down after a calm half minute, and what is then too much is stepped over", () => {
+it("live: a target that underruns have raised comes down by a step each calm half minute, and what is then too much is stepped over", () => {
   const { mixer, feed, play } = desk({ slack: 256, step: 512 });
   mixer.expect(128, 1024);
   feed(2000);
@@ -201,10 +201,33 @@ it("live: a target that underruns have raised comes down after a calm half minut
   expect([mixer.underruns, mixer.target]).toEqual([1, 1536]);
   feed(1800);
   const [left, right, silence] = [0, 1, 2].map(() => new Float32Array(QUANTUM));
-  for (let turn = 0; turn < 375 * 33; turn += 1) {
+  for (let turn = 0; turn < 375 * 130; turn += 1) {
     mixer.process(left, right);
     mixer.ring.write(mixer.ring.writeIndex, [silence, silence]);
   }
   expect([mixer.underruns, mixer.target]).toEqual([1, 1024]);
   expect(mixer.ring.available).toBeLessThan(1024 + 512);
+});
+
+it("live: a target grows by as long as nothing came, and stays while the store is needed", () => {
+  const { mixer, feed, play } = desk({ slack: 4096, step: 512, cap: 48_000 });
+  mixer.expect(128, 1024);
+  feed(1024);
+  play(4);
+  const before = mixer.underruns;
+  play(60); // nothing comes for longer than a step
+  expect([before, mixer.underruns]).toEqual([0, 1]);
+  feed(6000);
+  play(1);
+  const learned = mixer.target;
+  expect(learned).toBeGreaterThan(1024 + 50 * QUANTUM);
+  expect(learned).toBeLessThan(1024 + 512 + 60 * QUANTUM);
+  const [left, right] = [0, 1].map(() => new Float32Array(QUANTUM));
+  feed(learned);
+  for (let turn = 0; turn < 375 * 100; turn += 1) { // a dip nearly to the bottom every ten seconds
+    mixer.process(left, right);
+    const dip = turn % 3750 < 100 && mixer.ring.available > 750;
+    if (!dip && mixer.ring.available < learned) feed(2 * QUANTUM);
+  }
+  expect([mixer.underruns, mixer.target]).toEqual([1, learned]);
 });

@@ -12,7 +12,7 @@ export const FADE = 256; // samples: 5 ms at 48 kHz
 export const QUANTUM = 128; // of Web Audio
 const MOST = QUANTUM + 8; // samples a block: a quantum, and what a resampler behind may take more
 const RAMP = 0.01; // s, from any gain to any other
-const CALM = 30; // s without an underrun, after which the target comes down a step again
+const CALM = 30; // s without an underrun and with more than a step to spare, after which the target comes down by one
 
 export interface Policy {
   target: number; // samples to have before starting
@@ -40,6 +40,8 @@ export class Mixer {
   private lowest = Infinity;
   private watched = 0;
   private calm = 0; // s
+  private spare = Infinity; // the least that was in store while it was calm
+  private dry: number | null = null; // samples for which nothing came since an underrun
   private readonly gains: Float32Array; // two a stem: left, right
   private readonly goals: Float32Array;
   private readonly slopes: Float32Array; // a sample
@@ -96,6 +98,7 @@ export class Mixer {
     const final = this.ring.writeIndex >= this.finish;
     if (this.phase === "filling" && !this.paused && (available >= this.target || final)) this.phase = "playing";
     const starving = !final && available < block + FADE;
+    if (this.dry !== null) this.learn(starving, block);
     const rising = this.phase === "playing" && !this.paused && this.pendingSkip === 0 && !starving;
     const audible = rising ? block : Math.min(block, Math.ceil(this.envelope * FADE));
     const frames = this.phase === "ended" ? 0 : Math.min(available, audible);
@@ -116,6 +119,8 @@ export class Mixer {
     } else if (starving && this.phase === "playing") {
       this.underruns += 1;
       this.calm = 0;
+      this.spare = Infinity;
+      this.dry = 0;
       this.phase = "filling";
       this.target = Math.min(this.policy.cap, this.target + this.policy.step);
     }
@@ -167,10 +172,23 @@ export class Mixer {
     this.watched = 0;
   }
 
+  // A store that was as much larger would have ridden out the same.
+  private learn(starving: boolean, block: number): void {
+    if (starving) {
+      this.dry! += block;
+      return;
+    }
+    this.target = Math.min(this.policy.cap, this.target + Math.max(0, this.dry! - this.policy.step));
+    this.dry = null;
+  }
+
+  // What has been needed lately is not given up: it would only run dry again.
   private relax(): void {
     this.calm += 1;
+    this.spare = Math.min(this.spare, this.lowest);
     if (this.calm < CALM) return;
+    if (this.spare > this.policy.step + FADE + QUANTUM) this.target = Math.max(this.floor, this.target - this.policy.step);
     this.calm = 0;
-    this.target = Math.max(this.floor, this.target - this.policy.step);
+    this.spare = Infinity;
   }
 }
