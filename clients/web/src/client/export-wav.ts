@@ -1,6 +1,6 @@
 // A WAV file (RIFF) of PCM, 16 or 24 bits, from pieces of sound: nothing but the file itself is in memory.
 
-const HEADER = 44;
+const HEADER = 44; // bytes
 
 export type Bits = 16 | 24;
 
@@ -12,7 +12,6 @@ const PIECE = 1 << 16; // samples at once
 /** Rounded to nearest, clipped at full scale. Throws where RIFF's sizes, 32 bits, do not suffice: 4 GB. */
 export function wav(read: Read, length: number, channels: number, rate: number, bits: Bits): Blob {
   const bytes = (length * channels * bits) / 8;
-  if (HEADER + bytes > 2 ** 32) throw new Error(`got ${bytes} bytes of sound, a WAV file holds at most 4 GB`);
   const parts: ArrayBuffer[] = [header(bytes, channels, rate, bits)];
   for (let at = 0; at < length; at += PIECE) {
     const frames = Math.min(PIECE, length - at);
@@ -46,7 +45,9 @@ function pcm24(planes: readonly Float32Array[], frames: number): ArrayBuffer {
   return out.buffer;
 }
 
-function header(bytes: number, channels: number, rate: number, bits: Bits): ArrayBuffer {
+/** What stands before `bytes` of samples. Throws beyond 4 GB. */
+export function header(bytes: number, channels: number, rate: number, bits: Bits): ArrayBuffer {
+  if (HEADER + bytes > 2 ** 32) throw new Error(`got ${bytes} bytes of sound, a WAV file holds at most 4 GB`);
   const head = new DataView(new ArrayBuffer(HEADER));
   const text = (at: number, word: string): void => [...word].forEach((letter, i) => head.setUint8(at + i, letter.charCodeAt(0)));
   const frame = (channels * bits) / 8;
