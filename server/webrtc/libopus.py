@@ -1,7 +1,7 @@
 """The C library libopus, by ctypes: the calls that a live session needs.
 
 FFmpeg's wrapper, which PyAV offers, has no word for a lost packet (neither concealment nor in-band FEC), and the bindings on
-PyPI (opuslib, opuslib-next) ask for a system library all the same and cannot conceal. PyAV's wheels carry a libopus; a PyAV
+PyPI (opuslib, opuslib-next) ask for a system library all the same. PyAV's wheels carry a libopus; a PyAV
 built against the system's FFmpeg leaves that one. A call releases the interpreter's lock.
 """
 
