@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import pickle
 import signal
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import count, permutations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -191,6 +193,47 @@ def test_a_few_steps_make_the_loss_fall_and_export(kind: str, speakers: Path, so
     assert next(key for key in lines[1] if key not in ("step", "minutes")) == "si_sdr_gain"
     if importlib.util.find_spec("tensorboard"):
         assert any(path.stat().st_size for path in (tmp_path / "run" / "events").iterdir())
+
+
+def test_teachers_are_asked_by_their_shares(songs: Path, tmp_path: Path) -> None:
+    """With all of the loss theirs the network comes nearer to their mean, whatever the stems are."""
+    tracks, held = music_bank(songs, tmp_path / "cache")
+    folders = [tmp_path / name for name in ("one", "two")]
+    for seed, folder in enumerate(folders):
+        torch.manual_seed(seed)
+        network = BandSplitRNN(TINY_MUSIC)  # which begins with a quarter of the mixture for all
+        with torch.no_grad():
+            for weight in network.parameters():
+                weight += 0.3 * torch.randn_like(weight)
+        save(network, folder)
+
+    def taught(**options: Any) -> Separation:
+        return Separation(TINY_MUSIC, MusicMixer(tracks, 0.3), MusicMixer(held, 0.3), 0, 1, **options)
+
+    task = taught(teachers=folders, shares=(3, 1), taught=1.0)
+    mixture, stems = (torch.from_numpy(part) for part in task.batch(np.random.default_rng(0), 4))
+    first, second = (load(folder).network(mixture) for folder in folders)
+    torch.testing.assert_close(task.lesson(mixture), (3 * first + second) / 4)
+    run = Run(task, Plan(minutes=60, batch=4, rate=1e-2, warmup=5), tmp_path / "run")
+
+    def cost(task: Separation, stems: torch.Tensor) -> float:
+        with torch.no_grad():
+            return float(task.loss(run.network, (mixture, stems), 0))
+
+    before = cost(task, stems)
+    assert cost(task, torch.zeros_like(stems)) == pytest.approx(before)
+    steps_of(run, 40)
+    assert cost(task, stems) < before - 1
+    assert cost(taught(teachers=folders, taught=0.0), stems) == pytest.approx(cost(taught(), stems))
+    assert len(pickle.loads(pickle.dumps(task)).teachers) == 0
+    with pytest.raises(ValueError, match="got 1 shares, expected one for each of 2 teachers"):
+        taught(teachers=folders, shares=[1])
+    with pytest.raises(FileNotFoundError, match="expected a folder with model"):
+        taught(teachers=[tmp_path / "nobody"])
+    speaking = tmp_path / "speaking"
+    save(BandSplitRNN(TINY), speaking)
+    with pytest.raises(ValueError, match="expected one of stems: vocals"):
+        taught(teachers=[speaking])
 
 
 def test_resuming_in_the_middle_goes_on_as_if_never_stopped(speakers: Path, tmp_path: Path) -> None:

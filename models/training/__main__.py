@@ -35,7 +35,16 @@ def music(chosen: argparse.Namespace) -> Task:
     config = replace(MUSIC, blocks=chosen.blocks or MUSIC.blocks)
     check = MusicMixer(held, 4.0, coherent=0.5)
     mixer = MusicMixer(trained, chosen.seconds, chosen.coherent, augment=Augment() if chosen.augment else None)
-    return Separation(config, mixer, check, batches=chosen.checks or 8, weights=chosen.weights)
+    return Separation(
+        config,
+        mixer,
+        check,
+        batches=chosen.checks or 8,
+        weights=chosen.weights,
+        teachers=chosen.teachers,
+        shares=chosen.shares,
+        taught=chosen.taught,
+    )
 
 
 def music_hq(chosen: argparse.Namespace) -> Task:
@@ -100,6 +109,16 @@ def options(words: list[str] | None = None) -> argparse.Namespace:
         "--coherent", type=float, default=0.3, help="of music: share of segments from one place of one song"
     )
     parser.add_argument("--weights", type=float, nargs=4, help="of music: of each stem in the loss; alike by default")
+    parser.add_argument(
+        "--teachers",
+        type=Path,
+        nargs="+",
+        default=(),
+        metavar="FOLDER",
+        help="of music: models whose mean is learned too",
+    )
+    parser.add_argument("--shares", type=float, nargs="+", help="of each teacher in their mean; alike by default")
+    parser.add_argument("--taught", type=float, default=0.5, help="share of the loss that the teachers have")
     parser.add_argument("--blocks", type=int, help="of the band-split RNN; with --from, more than the export has")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--steps", type=int, help="stop after this many in all, if the minutes last longer")

@@ -75,6 +75,18 @@ def grown(old: BandSplitRNN, config: Config) -> BandSplitRNN:
     return network
 
 
+def exported(folder: Path) -> Path:
+    """The file of weights in a folder.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    path = Path(folder) / "model.safetensors"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such checkpoint; expected a folder with model.safetensors in it")
+    return path
+
+
 class Separation:
     """Train a band-split RNN on a mixer's batches `(mixture [B, C, T], sources [B, S, C, T])`.
 
@@ -85,6 +97,10 @@ class Separation:
             order is better, so that gradients of one step undo those of another.
         batches: of four mixtures in the validation set.
         weights: of each stem in the loss, where stems have names; alike by default.
+        teachers: folders of exported models of the same stems, whose mean this network is asked for beside the truth
+            (an ensemble distilled into one: G. Hinton et al., 2015, arXiv:1503.02531); none by default.
+        shares: of each teacher in the mean; alike by default.
+        taught: share of the loss that the teachers have.
     """
 
     def __init__(
@@ -95,16 +111,42 @@ class Separation:
         ordered: float = 0.0,
         batches: int = 12,
         weights: Sequence[float] | None = None,
+        teachers: Sequence[Path] = (),
+        shares: Sequence[float] | None = None,
+        taught: float = 0.5,
     ) -> None:
         if weights and len(weights) != len(config.sources):
             raise ValueError(f"got {len(weights)} weights, {config.name} has {', '.join(config.sources)}")
         self.name, self.config, self.mixer, self.ordered = config.name, config, mixer, ordered
-        self.weights = weights
+        self.weights, self.taught = weights, taught
+        if shares and len(shares) != len(teachers):
+            raise ValueError(f"got {len(shares)} shares, expected one for each of {len(teachers)} teachers")
+        self.shares = shares or [1.0] * len(teachers)
+        self.teachers = [self.teacher(folder) for folder in teachers]
         self.fixed = [check.batch(np.random.default_rng((1, k)), 4) for k in range(batches)]
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a worker needs: not the validation set, which is 49 MB."""
-        return {**self.__dict__, "fixed": []}
+        """What a worker needs: not the validation set, which is 49 MB, nor anybody who judges."""
+        return {**self.__dict__, "fixed": [], "teachers": []}
+
+    def teacher(self, folder: Path) -> BandSplitRNN:
+        """Exported weights that stay as they are.
+
+        Raises:
+            FileNotFoundError: there are none.
+            ValueError: outputs without names have no mean; or other outputs.
+        """
+        network = network_from(exported(folder)).requires_grad_(False)
+        theirs, own = network.config.sources, self.config.sources
+        if self.config.interchangeable or theirs != own:
+            raise ValueError(f"{folder}: got a teacher of {', '.join(theirs)}, expected one of stems: {', '.join(own)}")
+        return network
+
+    @torch.no_grad()
+    def lesson(self, mixture: Tensor) -> Tensor:
+        """What the teachers hear, by their shares: `[B, C, T] -> [B, S, C, T]`."""
+        heard = [share * one.to(mixture.device)(mixture) for one, share in zip(self.teachers, self.shares, strict=True)]
+        return torch.stack(heard).sum(0) / sum(self.shares)
 
     def network(self) -> BandSplitRNN:
         return BandSplitRNN(self.config)
@@ -121,7 +163,11 @@ class Separation:
         if self.config.interchangeable and progress < self.ordered:
             return stems_loss(estimate, in_order(target), mixture).mean()
         if not self.config.interchangeable:
-            return stems_loss(estimate, target, mixture, self.weights).mean()
+            cost = stems_loss(estimate, target, mixture, self.weights).mean()
+            if not self.teachers:
+                return cost
+            told = stems_loss(estimate, self.lesson(mixture), mixture, self.weights).mean()
+            return (1 - self.taught) * cost + self.taught * told
         return meant(self.config, estimate, target, mixture)[0].mean()
 
     @torch.no_grad()
@@ -152,8 +198,5 @@ class Separation:
 
     def restore(self, network: nn.Module, folder: Path) -> None:
         """Weights of an export; of one with fewer blocks too, as the same function."""
-        path = Path(folder) / "model.safetensors"
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: no such checkpoint; expected a folder with model.safetensors in it")
-        old = network_from(path)
+        old = network_from(exported(folder))
         network.load_state_dict(grown(old, replace(self.config, name=old.config.name)).state_dict())
