@@ -19,6 +19,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
+
 from streaming.framing import Array
 
 State = Any
@@ -90,6 +92,29 @@ class Spec:
     @property
     def frame_s(self) -> float:
         return self.frame / self.rate
+
+    def profile(self, name: str | None) -> Profile:
+        """A profile by name, or the first.
+
+        Raises:
+            ValueError: no such name.
+        """
+        chosen = next(iter(self.profiles)) if name is None else name
+        if chosen not in self.profiles:
+            raise ValueError(f"got profile {chosen!r}, expected one of {', '.join(self.profiles)}")
+        return self.profiles[chosen]
+
+    def check(self, pcm: Sequence[Array], states: Sequence[State]) -> None:
+        """What `run` is given.
+
+        Raises:
+            ValueError: not as many arrays as states, or one that is not `[T]` float32 (the caller's mistake).
+        """
+        if len(pcm) != len(states):
+            raise ValueError(f"got {len(pcm)} arrays of pcm, expected one for each of {len(states)} states")
+        for one in pcm:
+            if one.ndim != 1 or one.dtype != np.float32:
+                raise ValueError(f"got pcm {one.shape} {one.dtype}, expected [T] float32 of {self.rate} Hz")
 
 
 class Diarizer(Protocol):

@@ -84,13 +84,9 @@ class HearingDiarizer:
         """See `Diarizer.run`.
 
         Raises:
-            ValueError: not as many arrays as states, or one that is not `[T]` float32 (the caller's mistake).
+            ValueError: see `Spec.check`.
         """
-        if len(pcm) != len(states):
-            raise ValueError(f"got {len(pcm)} arrays of pcm, expected one for each of {len(states)} states")
-        for one in pcm:
-            if one.ndim != 1 or one.dtype != np.float32:
-                raise ValueError(f"got pcm {one.shape} {one.dtype}, expected [T] float32 of {RATE} Hz")
+        self.spec.check(pcm, states)
         after = [
             replace(state, waiting=np.concatenate((state.waiting, one)), heard=state.heard + len(one))
             for state, one in zip(states, pcm, strict=True)

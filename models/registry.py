@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from models import hub
-from models.separator import Separator
+from models.separator import Listing, Separator
 
 if TYPE_CHECKING:
-    from models import htdemucs, sepformer, totatonet
+    from models import htdemucs
 
 EMBEDDED = Path(__file__).with_name("embedded")
 Progress = Callable[[int, int], None]
@@ -184,7 +184,5 @@ def _totatonet(name: str, folder: Path) -> Entry:
     return replace(entry, hears=True)
 
 
-def _speakers(
-    name: str, told: sepformer.Listing | totatonet.Listing, load: Callable[[Sequence[str] | None], Separator]
-) -> Entry:
+def _speakers(name: str, told: Listing, load: Callable[[Sequence[str] | None], Separator]) -> Entry:
     return Entry(name, told.sources, told.rate, 1, told.licence, load, interchangeable=len(told.sources) > 1)

@@ -56,6 +56,15 @@ class Spec:
     size: int = 0
 
 
+@dataclass(frozen=True)
+class Listing:
+    """A model as a catalogue shows it, read without its tensors."""
+
+    sources: tuple[str, ...]
+    rate: int
+    licence: str
+
+
 class Separator(Protocol):
     """A loaded model. Several threads may call it at once."""
 

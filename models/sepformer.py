@@ -8,7 +8,6 @@ scales each speaker by its peak in the whole file, which no stream can.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import torch
 
 from models import sepformer_file
 from models.fingerprint import identified
-from models.separator import Spec
+from models.separator import Listing, Spec
 from models.sepformer_network import Config, Network
 from streaming.choose import frame
 from streaming.framing import Array, Framing
@@ -25,15 +24,6 @@ from streaming.framing import Array, Framing
 LADDER = (1, 1.5, 2, 3, 4)  # seconds of window on offer, each about so long; trained on whole utterances or 4 s
 DEFAULT = 2  # s
 FADE = 20  # a second's share of cross-fade, and of lookahead 4 times that
-
-
-@dataclass(frozen=True)
-class Listing:
-    """A model as a catalogue shows it, read without its tensors."""
-
-    sources: tuple[str, ...]
-    rate: int
-    licence: str
 
 
 class SepformerSeparator:

@@ -128,12 +128,7 @@ class SortformerDiarizer:
         Raises:
             ValueError: no such name, or parameters that cannot be.
         """
-        if isinstance(chosen, Profile):
-            return check(chosen, self.config)
-        name = next(iter(self.spec.profiles)) if chosen is None else chosen
-        if name not in self.spec.profiles:
-            raise ValueError(f"got profile {name!r}, expected one of {', '.join(self.spec.profiles)}")
-        return self.spec.profiles[name]
+        return check(chosen, self.config) if isinstance(chosen, Profile) else self.spec.profile(chosen)
 
     def start(self, profile: str | Profile | None = None) -> State:
         with torch.inference_mode():
@@ -145,10 +140,9 @@ class SortformerDiarizer:
         """See `Diarizer.run`.
 
         Raises:
-            ValueError: not as many arrays as states, or one that is not `[T]` float32 (the caller's mistake).
+            ValueError: see `Spec.check`.
         """
-        if len(pcm) != len(states):
-            raise ValueError(f"got {len(pcm)} arrays of pcm, expected one for each of {len(states)} states")
+        self.spec.check(pcm, states)
         after = [self._hear(*pair) for pair in zip(pcm, states, strict=True)]
         told: list[list[Array]] = [[] for _ in states]
         with torch.inference_mode():
@@ -181,8 +175,6 @@ class SortformerDiarizer:
         return 4 * (frames * c.hidden + p.spkcache_len * c.speakers + samples)
 
     def _hear(self, pcm: Array, state: State) -> State:
-        if pcm.ndim != 1 or pcm.dtype != np.float32:
-            raise ValueError(f"got pcm {pcm.shape} {pcm.dtype}, expected [T] float32 of {self.spec.rate} Hz")
         return replace(state, pcm=(*state.pcm, pcm.copy()), held=state.held + len(pcm)) if len(pcm) else state
 
     def _lacking(self, state: State) -> int:

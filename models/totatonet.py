@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 
 from models import hub, pyannote_file
 from models.fingerprint import identified
-from models.separator import Spec
+from models.separator import Listing, Spec
 from models.totatonet_network import MASKS, Config, Network
 from streaming.choose import frame
 from streaming.framing import Array, Framing
@@ -36,15 +35,6 @@ LINEAR = {"hidden_size": 64, "num_layers": 2}
 DIAR = {"frames_per_second": 125}
 FIXED = {"fb_name": "free", "norm_type": "gLN", "rnn_type": "LSTM", "use_mulcat": False}
 LARGEST = 16_384
-
-
-@dataclass(frozen=True)
-class Listing:
-    """A model as a catalogue shows it."""
-
-    sources: tuple[str, ...]
-    rate: int
-    licence: str
 
 
 class ToTaToNetSeparator:

@@ -12,7 +12,7 @@ All that is heard is kept for two seconds, and of each person one vector, so a s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,13 +23,11 @@ from models import fingerprint, silero, voices_file
 from models.diarizer import FRAME, STEP, Profile, Spec
 from models.voiceprint import BANDS, LENGTH, REACH, WIDTH, WINDOW, Encoder, Mel, levelled
 from models.voices_network import FIRST, LAST, SEGMENT, STACK, VIEWS, Listener
+from models.voices_state import CHUNK, FAR, HOP, Judged, State, check, judgings
 from streaming import clusters
 from streaming.framing import Array
 
 SPEAKERS = 8
-CHUNK = 5  # frames of 80 ms; the embeddings' hop
-HOP = CHUNK * STEP // FRAME  # the same in frames of 10 ms
-NEAR, FAR = 3, 8  # least right context; from here on a chunk is in the middle of what is heard
 SHORT = 80  # frames of the shortest window that is embedded
 VIEWED = (160, 120, 80)  # frames of the long window after which it is embedded
 FAINT = 0.1  # Silero's probability below which there is nothing
@@ -38,80 +36,12 @@ LEAST = 0.1  # the probability below which somebody is out of the question
 PROFILES = {f"{(CHUNK + right) * 0.08:.2f}s": Profile(CHUNK, right, 0, 1, 0) for right in (8, 3, 18, 33)}
 
 
-@dataclass(frozen=True)
-class Judged:
-    """A chunk that may be told, of ten steps of 40 ms.
-
-    Attributes:
-        hidden: `[10, .]`, of `voices_network.Sounds`.
-        speech: `[10]`, the probability that anybody speaks; 0 where Silero hears nothing near.
-        views: `[8, 256]`, of its segment.
-    """
-
-    hidden: Tensor
-    speech: Tensor
-    views: Tensor
-
-
-@dataclass(frozen=True)
-class State:
-    """One session between two calls.
-
-    Attributes:
-        profile: its parameters.
-        heard: samples in all.
-        steps: segments heard in all.
-        pcm: samples from 200 before the middle of the first frame that is not in `frames` yet; `held` in all.
-        vad: Silero's state; `speech` are its last probabilities, of 512 samples each.
-        frames: `[200, 41]`, the last of `Mel`.
-        views: `[4, 256]`, of the segment before.
-        people: who is known.
-        waiting: chunks that are judged again before they are told.
-    """
-
-    profile: Profile
-    heard: int
-    steps: int
-    pcm: tuple[Array, ...]
-    held: int
-    vad: silero.Waiting
-    speech: Array
-    frames: Tensor
-    views: Tensor
-    people: clusters.State
-    waiting: tuple[Judged, ...]
-
-    @property
-    def bytes(self) -> int:
-        """What it holds, without Python's share."""
-        tensors = [self.frames, self.views, *self.vad.state]
-        tensors += [part for one in self.waiting for part in (one.hidden, one.speech, one.views)]
-        arrays = self.held + len(self.speech) + len(self.vad.pcm)
-        return 4 * (sum(part.numel() for part in tensors) + arrays) + self.people.bytes
-
-
 class Segment(NamedTuple):
     """Two seconds of B sessions: `[B, 200, 41]`, Silero's probabilities `[B, 200]`, and `[B, 8, 256]`."""
 
     frames: Tensor
     speech: Tensor
     views: Tensor
-
-
-def check(profile: Profile) -> Profile:
-    """The profile, if there is one such.
-
-    Raises:
-        ValueError: naming the parameter, what was given and what is possible.
-    """
-    right = profile.chunk_right_context
-    if profile.chunk_len != CHUNK:
-        raise ValueError(f"got chunk_len {profile.chunk_len!r}, this diarizer tells {CHUNK} frames of 80 ms at a time")
-    if right != NEAR and right not in range(FAR, FAR + 20 * CHUNK + 1, CHUNK):
-        raise ValueError(
-            f"got chunk_right_context {right!r}, expected {NEAR} or {FAR} and any multiple of {CHUNK} more up to 108"
-        )
-    return profile
 
 
 class VoicesDiarizer:
@@ -138,12 +68,7 @@ class VoicesDiarizer:
         Raises:
             ValueError: no such name, or parameters that cannot be.
         """
-        if isinstance(chosen, Profile):
-            return check(chosen)
-        name = next(iter(self.spec.profiles)) if chosen is None else chosen
-        if name not in self.spec.profiles:
-            raise ValueError(f"got profile {name!r}, expected one of {', '.join(self.spec.profiles)}")
-        return self.spec.profiles[name]
+        return check(chosen) if isinstance(chosen, Profile) else self.spec.profile(chosen)
 
     def start(self, profile: str | Profile | None = None) -> State:
         none = np.zeros(0, np.float32)
@@ -156,14 +81,13 @@ class VoicesDiarizer:
         """See `Diarizer.run`.
 
         Raises:
-            ValueError: not as many arrays as states, or one that is not `[T]` float32 (the caller's mistake).
+            ValueError: see `Spec.check`.
         """
-        if len(pcm) != len(states):
-            raise ValueError(f"got {len(pcm)} arrays of pcm, expected one for each of {len(states)} states")
+        self.spec.check(pcm, states)
         after = self._hear(pcm, states)
         told: list[list[Array]] = [[np.zeros((0, self.spec.speakers), np.float32)] for _ in states]
         with torch.inference_mode():
-            while due := [n for n, state in enumerate(after) if _due(state)]:
+            while due := [n for n, state in enumerate(after) if state.due]:
                 for n, (probs, state) in zip(due, self._step([after[n] for n in due]), strict=True):
                     told[n].append(probs)
                     after[n] = state
@@ -171,7 +95,7 @@ class VoicesDiarizer:
 
     def finish(self, state: State) -> Array:
         """See `Diarizer.finish`: what is left, as if silence followed."""
-        left = state.heard // FRAME - max(0, state.steps - _judgings(state.profile)) * HOP
+        left = state.heard // FRAME - max(0, state.steps - judgings(state.profile)) * HOP
         (probs,), _ = self.run([np.zeros(state.profile.latency + HOP * FRAME, np.float32)], [state])
         return probs[:left].copy()
 
@@ -179,7 +103,7 @@ class VoicesDiarizer:
         """The most a state of this profile holds between two calls, in bytes."""
         chosen = self.profile(profile)
         judged = (LAST - FIRST) // 2 * (2 * self.listener.gru2.hidden_size + 2) + VIEWS * WIDTH
-        waiting = _judgings(chosen) * judged
+        waiting = judgings(chosen) * judged
         heard = (CHUNK + FAR) * STEP + REACH + WINDOW + silero.STEP
         network = silero.BEFORE + 2 * silero.WIDTH
         kept = SEGMENT * (BANDS + 1) + VIEWS // 2 * WIDTH + waiting + heard + SEGMENT + network
@@ -188,9 +112,6 @@ class VoicesDiarizer:
 
     def _hear(self, pcm: Sequence[Array], states: Sequence[State]) -> list[State]:
         """Keep the new samples; Silero hears them at once, of all sessions."""
-        for one in pcm:
-            if one.ndim != 1 or one.dtype != np.float32:
-                raise ValueError(f"got pcm {one.shape} {one.dtype}, expected [T] float32 of {self.spec.rate} Hz")
         told, vads = self.vad.run(pcm, [state.vad for state in states])
         return [
             replace(
@@ -216,9 +137,8 @@ class VoicesDiarizer:
         after = []
         for n, state in enumerate(states):
             heard = self._heard(segment, sounds.pure, whose, n)
-            early = state.profile.chunk_right_context >= FAR
-            half = slice(0, (LAST - FIRST) // 2) if early else slice((LAST - FIRST) // 2, None)
-            chunk = Judged(sounds.hidden[n, half].clone(), speech[n, half].clone(), segment.views[n].clone())
+            told = state.chunk
+            chunk = Judged(sounds.hidden[n, told].clone(), speech[n, told].clone(), segment.views[n].clone())
             after.append(
                 replace(
                     state,
@@ -234,7 +154,7 @@ class VoicesDiarizer:
         """The mel frames up to the end of the next segment."""
         after = []
         for state in states:
-            fresh, pcm = _end(state) - _end(state, -1), np.concatenate(state.pcm)
+            fresh, pcm = state.end() - state.end(-1), np.concatenate(state.pcm)
             mels = self.mel(torch.from_numpy(pcm[: fresh * FRAME + WINDOW - FRAME])[None])[0]
             after.append(
                 replace(
@@ -242,7 +162,7 @@ class VoicesDiarizer:
                     pcm=(pcm[fresh * FRAME :].copy(),),
                     held=state.held - fresh * FRAME,
                     frames=torch.cat((state.frames, mels))[-SEGMENT:].clone(),
-                    speech=state.speech[-_needed(state) :].copy(),
+                    speech=state.speech[-state.needed :].copy(),
                 )
             )
         return after
@@ -250,7 +170,7 @@ class VoicesDiarizer:
     def _segment(self, states: Sequence[State]) -> Segment:
         """The last two seconds; embeddings only where Silero heard anything at all."""
         frames = torch.stack([state.frames for state in states])
-        speech = torch.from_numpy(np.stack([_spoken(state) for state in states]))
+        speech = torch.from_numpy(np.stack([state.spoken() for state in states]))
         fresh = torch.zeros(len(states), VIEWS // 2, WIDTH)
         lively = (speech[:, -LENGTH:] > FAINT).any(1)
         if lively.any():
@@ -279,7 +199,7 @@ class VoicesDiarizer:
 
     def _tell(self, states: Sequence[State]) -> list[tuple[Array, State]]:
         """The oldest waiting chunk of each session that has enough, judged by all that is known by now."""
-        ready = [n for n, state in enumerate(states) if len(state.waiting) > _judgings(state.profile)]
+        ready = [n for n, state in enumerate(states) if len(state.waiting) > judgings(state.profile)]
         told = [(np.zeros((0, self.spec.speakers), np.float32), state) for state in states]
         if ready:
             chunks = [states[n].waiting[0] for n in ready]
@@ -313,38 +233,6 @@ def _spread(probs: Tensor, speech: Tensor, people: clusters.State) -> Array:
     taken = (best < 0.5) & (best > LEAST) & (speech > 0.5)
     probs[taken, who[taken]] = speech[taken]
     return np.repeat(probs.numpy(), STACK, 0).astype(np.float32)
-
-
-def _judgings(profile: Profile) -> int:
-    """How many segments a chunk waits for."""
-    return max(0, (profile.chunk_right_context - FAR) // CHUNK)
-
-
-def _end(state: State, more: int = 0) -> int:
-    """The frame with which the segment number `state.steps + more` ends; before the first, 0."""
-    if state.steps + more < 0:
-        return 0
-    ahead = SEGMENT // 2 if state.profile.chunk_right_context >= FAR else SEGMENT // 2 - HOP
-    return (state.steps + more) * HOP + ahead
-
-
-def _due(state: State) -> bool:
-    ahead = min(state.profile.chunk_right_context, FAR) + CHUNK
-    return state.heard >= (state.steps * CHUNK + ahead) * STEP + 40
-
-
-def _needed(state: State) -> int:
-    """How many of Silero's last probabilities this and later segments look at."""
-    first = max(0, _end(state) - SEGMENT) * FRAME // silero.STEP
-    return max(1, state.heard // silero.STEP - first)
-
-
-def _spoken(state: State) -> Array:
-    """Silero's probability at each frame of the segment, `[200]`; nothing before the beginning."""
-    frames = np.arange(_end(state) - SEGMENT, _end(state))
-    first = state.heard // silero.STEP - len(state.speech)
-    found = state.speech[np.maximum((frames * FRAME + FRAME // 2) // silero.STEP - first, 0)]
-    return np.where(frames < 0, np.float32(0), found)
 
 
 def load(name: str = "voices", speakers: int = SPEAKERS) -> VoicesDiarizer:

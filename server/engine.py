@@ -153,6 +153,7 @@ class _Lane:
                 self._run(batch)
 
     def _next_batch(self) -> list[_Request] | None:
+        """Those who run next; none if all who waited have left; None when the lane is closed."""
         with self._changed:
             while not self.waiting and not self._closed:
                 self._changed.wait()
@@ -168,6 +169,7 @@ class _Lane:
             return batch
 
     def _run(self, batch: list[_Request]) -> None:
+        """Together, and each alone if that fails."""
         separator = batch[0].separator
         threads.use(separator.spec.threads)
         began = time.monotonic()

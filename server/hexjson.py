@@ -11,7 +11,7 @@ import json
 import numpy as np
 
 from server.websocket import WebSocketTransport
-from streaming import wire
+from streaming import binary, wire
 
 
 class HexTransport(WebSocketTransport):
@@ -38,7 +38,7 @@ class HexTransport(WebSocketTransport):
             if body["type"] == "error":
                 await super().send(json.dumps({"error": body["message"]}))
             return
-        _, _, stems, _, _, _ = wire.HEADER.unpack_from(message)
-        tracks = np.frombuffer(message, np.uint8, offset=wire.HEADER.size).reshape(stems, -1)
+        _, _, stems, _, _, _ = binary.HEADER.unpack_from(message)
+        tracks = np.frombuffer(message, np.uint8, offset=binary.HEADER.size).reshape(stems, -1)
         for number, track in enumerate(tracks):
             await super().send(json.dumps({"speaker_id": number, "audio": track.tobytes().hex()}))

@@ -53,7 +53,7 @@ class Running(Protocol):
         """Their names, in order; each of `channels` channels."""
         ...
 
-    async def replace(self) -> None:
+    async def hand_over(self) -> None:
         """It has to end, because it goes on elsewhere; returns when it has."""
         ...
 
@@ -110,7 +110,7 @@ async def entered(first: wire.Start | wire.Resume, house: House, identity: Ident
     assert isinstance(start, wire.Start)
     entry = _checked(start, house, identity)
     if ticket and (old := house.sessions.get(ticket.session)):
-        await old.replace()
+        await old.hand_over()
     async with house.shelf.borrow(entry, start.stems) as model:
         place = _place(first, ticket, start, model, identity)
         with house.admission.seat(place.promise.demand), house.quotas.session(identity):

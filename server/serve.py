@@ -59,6 +59,6 @@ async def _tell(transport: Transport, error: ClientError, settings: Settings) ->
     """The error, if the peer still reads."""
     try:
         async with asyncio.timeout(min(settings.send_timeout_s, FAREWELL_S)):
-            await transport.send(wire.encode(wire.Error(error.code, error.message, error.fatal, error.retry_after_ms)))
+            await transport.send(wire.encode(wire.complaint(error)))
     except (TimeoutError, Gone):
         pass

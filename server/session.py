@@ -21,8 +21,9 @@ from server.log import bind_session
 from server.metrics import Window
 from server.pace import Arrivals, Budget, Pace
 from server.turns_out import turns_out
-from streaming import mix, pipeline, wire
+from streaming import binary, mix, pipeline, wire
 from streaming.entry import kept
+from streaming.fields import FORMATS
 from streaming.framing import Array
 from streaming.join import Chunk
 from streaming.wire import ClientError
@@ -64,7 +65,8 @@ async def receive(transport: Transport, seconds: float | None) -> str | bytes:
 
 
 class Session:
-    """A started session: one task listens, one tells; either's end ends both."""
+    """A started session. One task listens to the client; one separates what it heard and tells it; one tells how it goes; one
+    waits for the session to go on elsewhere. The end of any is the end of all."""
 
     def __init__(self, transport: Transport, place: Place, house: House) -> None:
         self.transport, self.place, self.start, self.promise = transport, place, place.start, place.promise
@@ -74,7 +76,7 @@ class Session:
         self.names = start.stems or spec.sources
         self.channels = 1 if start.mono else min(start.channels, spec.channels)
         try:
-            self.stems = mix.matrix(spec.sources, self.names)
+            self.chosen = mix.matrix(spec.sources, self.names)
             self.gains = dict(start.gains)
             self.fader = mix.Fader(rows := self._rows(), rows)
         except ValueError as error:
@@ -106,10 +108,12 @@ class Session:
         return kept(self.promise.plan, self.separator.spec.memory)
 
     def _rows(self) -> Array:
-        """The matrix from the model's sources to what goes out."""
+        """The matrix from the model's sources to what goes out, `[outputs, sources]`."""
         if self.start.output == "stems":
-            return self.stems
-        return np.asarray(mix.mixdown(self.names, self.gains) @ self.stems, np.float32)
+            return self.chosen
+        return np.asarray(mix.mixdown(self.names, self.gains) @ self.chosen, np.float32)
+
+    # Around it: what `serve` opens for as long as the session runs
 
     @contextmanager
     def known(self) -> Iterator[None]:
@@ -144,10 +148,12 @@ class Session:
                 }
                 log.info("session ends", reason=end, seconds=round(time.monotonic() - began, 3), **account)
 
-    async def replace(self) -> None:
+    async def hand_over(self) -> None:
         """End, because the session goes on over another connection; returns when it has."""
         self.replaced.set()
         await self.over.wait()
+
+    # The session
 
     async def run(self) -> None:
         """Raises Gone, ClientError, or what the model raised."""
@@ -198,7 +204,7 @@ class Session:
         )
 
     def _bytes_per_s(self) -> float:
-        return len(self.outputs) * self.channels * self.start.rate * wire.FORMATS[self.start.format].itemsize
+        return len(self.outputs) * self.channels * self.start.rate * FORMATS[self.start.format].itemsize
 
     def _ticket(self) -> str:
         spoken = self.turns.spoken() if self.turns else ()
@@ -229,12 +235,12 @@ class Session:
                     raise ClientError("order", "got a second start: one connection is one session")
 
     async def _hear(self, data: bytes) -> None:
-        pcm = wire.pcm(data, self.start.format, self.start.channels)
+        pcm = binary.pcm(data, self.start.format, self.start.channels)
         if self.start.format == "f32le":
-            pcm, error = wire.finite(pcm, self.heard)
+            pcm, error = binary.finite(pcm, self.heard)
             if error:
                 self.house.metrics.silenced.inc()
-                await self.send(wire.Error(error.code, error.message, error.fatal))
+                await self.send(wire.complaint(error))
         if not (samples := pcm.shape[1]):
             return
         self.house.quotas.charge(self.place.identity, samples / self.start.rate)
@@ -283,7 +289,7 @@ class Session:
             out = replace(chunk, stems=mix.fit(stems, self.channels))
             for tap in tuple(self.taps):
                 tap.write(out.start, out.stems)
-            await self.send(await aside(out.stems.size, lambda: wire.pack(out, self.start.format)))
+            await self.send(await aside(out.stems.size, lambda: binary.pack(out, self.start.format)))
         first = self.arrivals.of(chunk.start)
         self.told = chunk.start + chunk.stems.shape[-1]
         newest, now = self.arrivals.told(self.told), time.monotonic()

@@ -36,7 +36,7 @@ class WebSocketTransport:
         """Says why, to whoever still listens; nothing of it has been read. The close is the caller's."""
         try:
             async with asyncio.timeout(REFUSAL_S):
-                await self.send(wire.encode(wire.Error(error.code, error.message, error.fatal, error.retry_after_ms)))
+                await self.send(wire.encode(wire.complaint(error)))
         except (TimeoutError, Gone):
             pass
 

@@ -58,6 +58,7 @@ async def stream(
 async def _stream(
     pcm: AsyncIterable[Array], plan: Plan, infer: Infer, state: Any, at: Entry, aside: Aside
 ) -> AsyncIterator[Chunk]:
+    """As `stream`, but it may begin before `at.told`: with all that the first window tells."""
     if plan.rate == plan.model_rate:
         async for chunk in separate(pcm, plan.framing, plan.channels, infer, state, at, aside):
             yield chunk

@@ -1,42 +1,20 @@
-"""Messages of `stems.v1` to text and bytes, and back. docs/protocol.md is the same in prose; golden vectors hold both.
+"""The text messages of `stems.v1` and their JSON. docs/protocol.md is the same in prose; golden vectors hold both.
 
-Binary from the client is bare interleaved PCM. Binary from the server is a 16-byte little-endian header and then, stem by
-stem, interleaved PCM in the session's format:
-
-    u8 version (1) | u8 flags (bit 0: f32le, else s16le) | u8 stems | u8 channels | u32 frames | u64 start
-
-Everything else is JSON text with a `type`. What a peer got wrong is a `ClientError`, with a code that stays the same and a
-message that names what was got and what was expected.
+Each is a JSON object with a `type`; sound is `streaming.binary`, and what a field may be `streaming.fields`. What a peer got
+wrong is a `ClientError`, with a code that stays the same and a message that names what was got and what was expected.
 """
 
 from __future__ import annotations
 
 import json
-import struct
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
-from functools import partial
 from typing import Any
 
-import numpy as np
-
-from streaming.framing import Array
-from streaming.join import Chunk
-from streaming.turns import MOST, Turn
+from streaming.fields import FIELDS
+from streaming.turns import Turn
 
 PROTOCOL = "stems.v1"
-VERSION = 1
-HEADER = struct.Struct("<BBBBIQ")
-FLOAT = 1
-FORMATS: dict[str, np.dtype[Any]] = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}
-MODES = ("separate", "speakers", "diarize")
-RATES = (8_000, 192_000)
-LOUDEST = 1024.0  # of f32le, full scale at 1: what is beyond is not sound, as integers sent for floats are not
-MAX_MESSAGE = 1 << 20  # bytes; 1.3 s of 192 kHz stereo f32
-MAX_TOKEN = 4096  # characters of a resume token
-LAST_SAMPLE = 1 << 53  # beyond it JavaScript's numbers skip some
-
 CLOSE_CODES = {
     "bad_message": 4400,  # not JSON, no such type, a field that is missing, unknown or of a wrong value
     "unauthorized": 4401,  # no key or token, or a wrong or expired one
@@ -78,7 +56,7 @@ class Start:
     latency_ms: float | None = None
     live: bool = True
     mode: str = "separate"
-    speakers: Mapping[str, Any] = field(default_factory=dict)  # of SPEAKERS, those that were given
+    speakers: Mapping[str, Any] = field(default_factory=dict)  # of fields.SPEAKERS, those that were given
 
 
 @dataclass(frozen=True)
@@ -168,6 +146,11 @@ FromServer = Ready | Mark | Stats | Speakers | Draining | Error | Done
 _CLIENT: dict[str, type[FromClient]] = {"start": Start, "resume": Resume, "mark": Mark, "gains": Gains, "end": End}
 
 
+def complaint(error: ClientError) -> Error:
+    """As the peer is told."""
+    return Error(error.code, error.message, error.fatal, error.retry_after_ms)
+
+
 def encode(message: FromClient | FromServer) -> str:
     """A message as JSON text; fields that are None are left out."""
     body = {key: value for key, value in asdict(message).items() if value is not None}
@@ -193,7 +176,10 @@ def decode(text: str) -> FromClient:
         raise _bad(
             f"got unknown field {min(unknown)!r} in {kind.__name__.lower()}, known are {', '.join(sorted(known))}"
         )
-    values = {name: _FIELDS[name](name, value) for name, value in body.items() if value is not None}
+    try:
+        values = {name: FIELDS[name](name, value) for name, value in body.items() if value is not None}
+    except ValueError as error:
+        raise _bad(str(error)) from None
     try:
         message = kind(**values)
     except TypeError:
@@ -217,145 +203,3 @@ def _agree(start: Start) -> None:
 
 def _bad(message: str) -> ClientError:
     return ClientError("bad_message", message)
-
-
-def _text(name: str, value: Any, most: int = 200) -> str:
-    if not isinstance(value, str) or not 0 < len(value) <= most:
-        raise _bad(f"got {name} {str(value)[:40]!r}, expected a text of 1 to {most} characters")
-    return value
-
-
-def _one_of(*choices: str) -> Callable[[str, Any], str]:
-    def check(name: str, value: Any) -> str:
-        if not isinstance(value, str) or value not in choices:
-            raise _bad(f"got {name} {str(value)[:40]!r}, expected one of {', '.join(choices)}")
-        return value
-
-    return check
-
-
-def _whole(low: int, high: int) -> Callable[[str, Any], int]:
-    def check(name: str, value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise _bad(f"got {name} {str(value)[:40]}, expected a whole number from {low} to {high}")
-        return value
-
-    return check
-
-
-def _number(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
-        raise _bad(f"got {name} {str(value)[:40]}, expected a number")
-    return float(value)
-
-
-def _between(low: float, high: float, unit: str = "") -> Callable[[str, Any], float]:
-    def check(name: str, value: Any) -> float:
-        if not low <= (number := _number(name, value)) <= high:
-            raise _bad(f"got {name} {number:g}{unit}, expected {low:g} to {high:g}{unit}")
-        return number
-
-    return check
-
-
-def _names(name: str, value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list) or not 0 < len(value) <= 32 or len(set(map(str, value))) != len(value):
-        raise _bad(f"got {name} {str(value)[:40]}, expected a list of 1 to 32 different names")
-    return tuple(_text(name, item) for item in value)
-
-
-def _gains(name: str, value: Any) -> dict[str, float]:
-    if not isinstance(value, dict):
-        raise _bad(f"got {name} {str(value)[:40]}, expected an object of stem: gain")
-    return {stem: _number(f"gain of {stem[:40]}", gain) for stem, gain in value.items()}
-
-
-def _flag(name: str, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise _bad(f"got {name} {str(value)[:40]}, expected true or false")
-    return value
-
-
-def _speakers(name: str, value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise _bad(f"got {name} {str(value)[:40]}, expected an object of options")
-    if unknown := set(value) - set(SPEAKERS):
-        raise _bad(f"got unknown option {min(unknown)[:40]!r} in speakers, known are {', '.join(sorted(SPEAKERS))}")
-    given = {key: SPEAKERS[key](f"{name}.{key}", one) for key, one in value.items() if one is not None}
-    if given.get("onset", 1.0) < given.get("offset", 0.0):
-        raise _bad(
-            f"got speakers.offset {given['offset']:g} above speakers.onset {given['onset']:g}, expected not above"
-        )
-    return given
-
-
-SPEAKERS: dict[str, Callable[[str, Any], Any]] = {
-    "max": _whole(1, MOST),
-    "diarizer": _text,
-    "first": _text,
-    "exclude_overlaps": _flag,
-    "min_duration_s": _between(0, 10, " s"),
-    "gap_threshold_s": _between(0, 10, " s"),
-    "buffer_time_s": _between(0, 10, " s"),
-    "onset": _between(0.01, 0.99),
-    "offset": _between(0.01, 0.99),
-}
-_FIELDS: dict[str, Callable[[str, Any], Any]] = {
-    "model": _text,
-    "rate": _whole(*RATES),
-    "channels": _whole(1, 2),
-    "format": _one_of(*FORMATS),
-    "stems": _names,
-    "output": _one_of("stems", "mix"),
-    "gains": _gains,
-    "mono": _flag,
-    "latency_ms": _number,
-    "live": _flag,
-    "mode": _one_of(*MODES),
-    "speakers": _speakers,
-    "token": partial(_text, most=MAX_TOKEN),
-    "received": _whole(0, LAST_SAMPLE),
-    "id": _text,
-}
-
-
-def pcm(data: bytes, format: str, channels: int) -> Array:
-    """Interleaved bytes as `[C, T]` float32, full scale at 1. May hold NaN or Inf: see `finite`.
-
-    Raises:
-        ClientError: `bad_audio` for bytes that are not a whole number of frames, `too_large` for a message over the limit.
-    """
-    dtype = FORMATS[format]
-    frame = channels * dtype.itemsize
-    if len(data) > MAX_MESSAGE:
-        raise ClientError("too_large", f"got a message of {len(data)} bytes, at most {MAX_MESSAGE} are taken")
-    if len(data) % frame:
-        raise ClientError("bad_audio", f"got {len(data)} bytes, expected a multiple of {frame} ({channels} x {format})")
-    samples = np.frombuffer(data, dtype).reshape(-1, channels).T
-    decoded = np.array(samples, np.float32, order="C")
-    return decoded * np.float32(1 / 32768) if format == "s16le" else decoded  # a signalling NaN warns when it is scaled
-
-
-def finite(samples: Array, position: int) -> tuple[Array, ClientError | None]:
-    """`[C, T]` with every NaN, Inf and value beyond `LOUDEST` made silence, and the error that says where the first one was.
-
-    Not fatal: one bad sample must not end a meeting. Not passed on: it would stay in a model's state for ever, and so would
-    what a model makes of 1e30, which is finite until it is squared.
-    """
-    bad = ~(np.abs(samples) <= LOUDEST)
-    if not bad.any():
-        return samples, None
-    index, channel = np.argwhere(bad.T)[0]
-    got = f"got {samples[channel, index]} at sample {position + index}, channel {channel}"
-    message = f"{got} ({int(bad.sum())} such values in this message): silenced"
-    return np.where(bad, np.float32(0), samples), ClientError("not_finite", message, fatal=False)
-
-
-def pack(chunk: Chunk, format: str) -> bytes:
-    """A chunk, `[S, C, T]`, as one binary message. s16le rounds to nearest and clips at full scale."""
-    stems, channels, frames = chunk.stems.shape
-    head = HEADER.pack(VERSION, FLOAT if format == "f32le" else 0, stems, channels, frames, chunk.start)
-    samples = chunk.stems.transpose(0, 2, 1)
-    if format == "s16le":
-        samples = np.clip(np.rint(samples * 32768), -32768, 32767)
-    return head + samples.astype(FORMATS[format]).tobytes()

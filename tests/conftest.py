@@ -6,8 +6,12 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from server.engine import Engine
 
 # Small models on a busy machine: a second thread that waits for its turn costs more than it brings.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -36,6 +40,27 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def no_pauses() -> Iterator[None]:
+    """The Python client tries again at once: to be asked for as `one_thread` is."""
+    from rivulet_client import handshake, redial
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (handshake, redial):
+            patch.setattr(module, "backoff", lambda **_: iter([0.001] * 10_000))
+        yield
+
+
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    """Closed in the end."""
+    from server.engine import Engine
+
+    made = Engine()
+    yield made
+    made.close()
 
 
 @pytest.fixture(autouse=True)

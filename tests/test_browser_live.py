@@ -343,7 +343,9 @@ def test_mute_solo_and_gains_act_within_50_ms_and_without_a_click(server: str, t
     full = level(left, places[0] - RATE // 10)
     assert full > 0.1, "the tone is heard"
     for at, wanted in zip(places, (0, 1, 0.25, 1, 0, 1), strict=True):
-        now = level(left, at + 2400) / full  # of the tone the model gives this stem now more, now less, by some per cent
+        now = (
+            level(left, at + 2400) / full
+        )  # of the tone the model gives this stem now more, now less, by some per cent
         assert now == pytest.approx(wanted, abs=0.12), "50 ms after the knob was turned"
     # The tone's own steepest step, and that of a gain which goes from one to nothing (a ramp of 10 ms over the WebSocket, an
     # exponential of 2.5 ms over WebRTC), at twice what they come to together. A cut of the tone would be a step of `full`.

@@ -16,10 +16,12 @@ import pytest
 import rivulet_client
 from hypothesis import given
 from hypothesis import strategies as st
-from rivulet_client import codec, handshake, patience, redial
+from rivulet_client import codec, handshake, patience
 from rivulet_client.codec import Array, Start
 from rivulet_client.tape import Tape
 from rivulet_client.testing import Behaviour, Peer
+
+pytestmark = pytest.mark.usefixtures("no_pauses")
 
 GOLDEN = json.loads((Path(__file__).parent / "golden_wire.json").read_text())
 LEVELS = {"vocals": 1.0, "drums": 0.5, "bass": 0.25, "other": 0.125}
@@ -31,12 +33,6 @@ def noise(samples: int, channels: int = 2, seed: int = 0) -> Array:
 
 def whole(chunks: list[rivulet_client.Stems], name: str = "vocals") -> Array:
     return np.concatenate([chunk.stems[name] for chunk in chunks], axis=1)
-
-
-@pytest.fixture(autouse=True)
-def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (handshake, redial):
-        monkeypatch.setattr(module, "backoff", lambda **_: iter([0.001] * 10_000))
 
 
 # --- the codec ---

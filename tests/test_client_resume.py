@@ -11,9 +11,11 @@ import pytest
 import rivulet_client
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rivulet_client import handshake, redial
+from rivulet_client import redial
 from rivulet_client.codec import Array
 from rivulet_client.testing import Behaviour, Peer
+
+pytestmark = pytest.mark.usefixtures("no_pauses")
 
 RATE = 8000
 TOY: dict[str, Any] = {"rate": RATE, "channels": 1, "format": "f32le"}
@@ -22,16 +24,6 @@ ALL = Behaviour(stems=("low", "high"), tick=80, hold=200)
 
 def noise(samples: int, seed: int = 0) -> Array:
     return np.random.default_rng(seed).uniform(-0.9, 0.9, (1, samples)).astype(np.float32)
-
-
-def quickly(**_: float) -> Any:
-    return iter([0.001] * 10_000)
-
-
-@pytest.fixture(autouse=True)
-def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (handshake, redial):
-        monkeypatch.setattr(module, "backoff", quickly)
 
 
 async def read(stream: rivulet_client.Stream) -> tuple[Array, list[rivulet_client.Event]]:

@@ -13,13 +13,15 @@ import pytest
 import rivulet_client
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rivulet_client import Speakers, Timeline, Turn, codec, handshake, redial
+from rivulet_client import Speakers, Timeline, Turn, codec
 from rivulet_client.codec import Array
 from rivulet_client.joint import Joint
 from rivulet_client.testing import Behaviour, Peer
 
 from streaming import rttm
 from streaming.rttm import Segment
+
+pytestmark = pytest.mark.usefixtures("no_pauses")
 
 RATE = 8000
 TOY: dict[str, Any] = {"rate": RATE, "channels": 1, "format": "f32le", "model": "speech"}
@@ -29,16 +31,6 @@ MESSAGE = {
     "type": "speakers", "told": 960, "active": [1], "dropped": [2],
     "turns": [{"id": 3, "speaker": 1, "start": 0, "end": 960, "final": False}],
 }  # fmt: skip
-
-
-def quickly(**_: float) -> Any:
-    return iter([0.001] * 10_000)
-
-
-@pytest.fixture(autouse=True)
-def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (handshake, redial):
-        monkeypatch.setattr(module, "backoff", quickly)
 
 
 def noise(samples: int) -> Array:

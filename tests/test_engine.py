@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -36,13 +36,6 @@ class Gate:
             raise ArithmeticError("poison")
         self.batches.append(pcm[:, 0, 0].tolist())
         return self.inner.run(pcm, states)
-
-
-@pytest.fixture
-async def engine() -> AsyncIterator[Engine]:
-    engine = Engine()
-    yield engine
-    engine.close()
 
 
 def pcm(value: float) -> Array:

@@ -45,7 +45,7 @@ def test_every_target_takes_nothing_and_one_byte(number: int) -> None:
 
 
 def test_a_target_would_notice_a_codec_that_lies(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(targets.wire, "finite", lambda samples, _: (samples, None))
+    monkeypatch.setattr(targets.binary, "finite", lambda samples, _: (samples, None))
     with pytest.raises(AssertionError):
         targets.check(targets.seed(targets.client_pcm, bytes([2]) + bytes.fromhex("0000c07f")))
 

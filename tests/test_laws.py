@@ -12,7 +12,7 @@ from oracle import whole
 
 from models import toys
 from models.separator import Separator
-from streaming import cut, wire
+from streaming import binary, cut
 from streaming.entry import entry, kept
 from streaming.framing import Framing
 from streaming.plan import Plan
@@ -193,7 +193,7 @@ def test_finite_input_gives_finite_output(name: str, kind: str) -> None:
         "dc": 0 * square + 1,
         "full": square,
         "denormal": 1e-40 * square,
-        "loudest": wire.LOUDEST * square,
+        "loudest": binary.LOUDEST * square,
     }[kind]
     got = streams.stems(streams.run(separator, [np.repeat(level[None], spec.channels, 0).astype(np.float32)]))
     assert np.isfinite(got).all()

@@ -59,7 +59,7 @@ def test_only_models_import_torch() -> None:
 
 
 def test_importing_streaming_leaves_torch_out() -> None:
-    code = "import sys, streaming.pipeline, streaming.wire; sys.exit('torch' in sys.modules)"
+    code = "import sys, streaming.pipeline, streaming.binary, streaming.wire; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 

@@ -17,7 +17,7 @@ import zoo
 from serving import converse, start
 
 from models import toys
-from streaming import wire
+from streaming import binary, wire
 
 END = json.dumps({"type": "end"})
 
@@ -142,7 +142,7 @@ async def test_nan_is_told_where_and_not_passed_on(host: str) -> None:
         ([start("../../etc/passwd")], "unknown_model", "this server has"),
         ([start("toy-split"), start("toy-split")], "order", "one connection is one session"),
         ([start("toy-split"), b"123"], "bad_audio", "got 3 bytes, expected a multiple of 4 (1 x f32le)"),
-        ([start("toy-split"), bytes(wire.MAX_MESSAGE + 4)], "too_large", f"at most {wire.MAX_MESSAGE}"),
+        ([start("toy-split"), bytes(binary.MAX_MESSAGE + 4)], "too_large", f"at most {binary.MAX_MESSAGE}"),
         ([start("slow", live=False), bytes(4), END, b"1234"], "order", "got a message after end"),
         ([start("toy-split", stems=["piano"])], "bad_message", "got stem 'piano', this model has low, high"),
         ([start("toy-split", output="mix", gains={"piano": 1})], "bad_message", "got a gain for 'piano'"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,13 +33,6 @@ class Counted(toys.Split):
     def run(self, pcm: Array, states: Sequence[Any]) -> tuple[Array, list[Any]]:
         self.runs.append(len(pcm))  # type: ignore[attr-defined]
         return super().run(pcm, states)
-
-
-@pytest.fixture
-async def engine() -> AsyncIterator[Engine]:
-    engine = Engine()
-    yield engine
-    engine.close()
 
 
 @pytest.fixture(autouse=True)

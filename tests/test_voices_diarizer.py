@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from zoo import audio
 
 from models.diarizer import Profile
-from models.voices_diarizer import State, VoicesDiarizer, load
+from models.voices_diarizer import VoicesDiarizer, load
+from models.voices_state import State
 from streaming.framing import Array
 
 DATA = Path(__file__).parent.parent.parent / "shared" / "data"

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streaming import wire
+from streaming import binary, wire
+from streaming.fields import SPEAKERS
 from streaming.join import Chunk
 from streaming.turns import Turn
 
@@ -26,7 +27,7 @@ START = {"type": "start", "model": "music", "rate": 44100, "channels": 2, "forma
 @pytest.mark.parametrize("vector", GOLDEN["binary"], ids=lambda vector: f"{vector['format']}-{vector['start']}")
 def test_golden_binary(vector: dict[str, Any]) -> None:
     chunk = Chunk(vector["start"], np.array(vector["stems"], np.float32))
-    assert wire.pack(chunk, vector["format"]).hex() == vector["hex"]
+    assert binary.pack(chunk, vector["format"]).hex() == vector["hex"]
 
 
 @pytest.mark.parametrize("vector", GOLDEN["client"], ids=lambda vector: vector["type"])
@@ -132,7 +133,7 @@ def test_any_json_in_any_field_is_a_message_or_a_client_error(value: Any) -> Non
         "mode",
     )
     changes = [*({name: value} for name in names), {"mode": "speakers", "speakers": value}]
-    for change in [*changes, *({"mode": "diarize", "speakers": {name: value}} for name in wire.SPEAKERS)]:
+    for change in [*changes, *({"mode": "diarize", "speakers": {name: value}} for name in SPEAKERS)]:
         try:
             wire.decode(json.dumps({**START, **change}))
         except wire.ClientError as error:
@@ -141,34 +142,34 @@ def test_any_json_in_any_field_is_a_message_or_a_client_error(value: Any) -> Non
 
 def test_pcm_both_ways() -> None:
     data = np.array([[0, 1], [16384, -16384], [32767, -32768]], "<i2").tobytes()
-    got = wire.pcm(data, "s16le", 2)
+    got = binary.pcm(data, "s16le", 2)
     np.testing.assert_array_equal(got, np.array([[0, 0.5, 32767 / 32768], [1 / 32768, -0.5, -1]], np.float32))
-    assert wire.pack(Chunk(0, got[None]), "s16le")[16:] == data
+    assert binary.pack(Chunk(0, got[None]), "s16le")[16:] == data
 
 
 def test_pcm_that_is_not_whole_frames_is_refused() -> None:
     with pytest.raises(wire.ClientError, match="got 7 bytes, expected a multiple of 4"):
-        wire.pcm(bytes(7), "s16le", 2)
+        binary.pcm(bytes(7), "s16le", 2)
 
 
 def test_a_message_that_is_too_large_is_refused() -> None:
     with pytest.raises(wire.ClientError) as error:
-        wire.pcm(bytes(wire.MAX_MESSAGE + 4), "s16le", 2)
+        binary.pcm(bytes(binary.MAX_MESSAGE + 4), "s16le", 2)
     assert error.value.code == "too_large"
 
 
 def test_what_is_not_finite_is_silenced_and_said_where() -> None:
     pcm = np.ones((2, 8), np.float32)
     pcm[1, 3], pcm[0, 5], pcm[0, 6] = np.nan, np.inf, -3e38
-    clean, error = wire.finite(pcm, position=100)
+    clean, error = binary.finite(pcm, position=100)
     assert error is not None
     assert not error.fatal
     assert "got nan at sample 103, channel 1 (3 such values in this message)" in error.message
     assert np.isfinite(clean).all()
     assert clean.sum() == 13
-    assert wire.finite(clean, 0)[1] is None
+    assert binary.finite(clean, 0)[1] is None
 
 
 def test_loud_stems_clip_and_do_not_wrap() -> None:
     chunk = Chunk(0, np.array([[[1.5, -1.5, 1.0]]], np.float32))
-    assert np.frombuffer(wire.pack(chunk, "s16le")[16:], "<i2").tolist() == [32767, -32768, 32767]
+    assert np.frombuffer(binary.pack(chunk, "s16le")[16:], "<i2").tolist() == [32767, -32768, 32767]

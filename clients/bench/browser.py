@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import base64
-import os
-import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -22,10 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from clients.bench import report
+from clients.bench import options, report
 from clients.bench.circumstances import circumstances
 from clients.bench.ear import opened, play
-from clients.bench.options import parser as options
 
 RATE = 48_000  # of the page's AudioContext
 MOST_MS = 5.0
@@ -108,15 +105,11 @@ def good(told: dict[str, Any]) -> bool:
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    made = options("browser", __doc__)
+    made = options.browsed(options.parser("browser", __doc__))
     made.set_defaults(url="http://127.0.0.1:8000")
     made.add_argument("--model", default="music")
     made.add_argument("--seconds", type=float, default=30.0, help="that count")
     made.add_argument("--warmup", type=float, default=6.0, help="seconds before them that do not")
-    made.add_argument(
-        "--audio", type=Path, help="WAV that the microphone plays, round and round; else a synthetic band"
-    )
-    made.add_argument("--chromium", default=os.environ.get("CHROMIUM") or shutil.which("chromium"), help="program")
     made.add_argument(
         "--check", action="store_true", help=f"exit 2 at a dropout, or a drift of more than {MOST_MS:g} ms"
     )

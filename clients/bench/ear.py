@@ -17,8 +17,6 @@ from __future__ import annotations
 
 import argparse
 import base64
-import os
-import shutil
 import sys
 import tempfile
 import wave
@@ -30,9 +28,8 @@ from typing import Any
 
 import numpy as np
 
-from clients.bench import report, sound
+from clients.bench import options, report, sound
 from clients.bench.circumstances import circumstances
-from clients.bench.options import parser as options
 
 RATE = 48_000  # of the page's AudioContext
 WINDOW, STEP = 2.0, 0.25  # s
@@ -208,16 +205,12 @@ def play(path: Path | None, folder: Path) -> Path:
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    made = options("ear", __doc__)
+    made = options.browsed(options.parser("ear", __doc__))
     made.set_defaults(url="http://127.0.0.1:8000")
     made.add_argument("--model", default="music")
     made.add_argument("--seconds", type=float, default=20.0, help="of each session that count")
     made.add_argument("--warmup", type=float, default=4.0, help="seconds of it before them that do not")
     made.add_argument("--rounds", type=int, default=1, help="sessions of each transport")
-    made.add_argument(
-        "--audio", type=Path, help="WAV that the microphone plays, round and round; else a synthetic band"
-    )
-    made.add_argument("--chromium", default=os.environ.get("CHROMIUM") or shutil.which("chromium"), help="program")
     made.add_argument("--check", action="store_true", help=f"exit 2 if p95 > the WebSocket's + {MORE_MS:g} ms")
     return made.parse_args(argv)
 

@@ -26,6 +26,8 @@ from rivulet_client.codec import Start, pack
 
 from clients.bench import report, sound
 from clients.bench.circumstances import circumstances
+from clients.bench.options import paced
+from clients.bench.options import parser as made
 from clients.bench.session import Load, run_sessions
 from clients.bench.target import LOOP, model_info
 from clients.bench.timeline import Timeline, summary
@@ -35,29 +37,16 @@ TOLERANCE_MS = 15.0
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="clients.bench.latency", description=__doc__, formatter_class=_Format)
-    parser.add_argument("--url", default="ws://127.0.0.1:8000", help="of the server")
+    parser = paced(made("latency", __doc__))
     parser.add_argument("--model", default="music")
     parser.add_argument("--seconds", type=float, default=30.0, help="of audio that counts")
     parser.add_argument("--warmup", type=float, default=2.0, help="seconds of audio before them that do not")
     parser.add_argument("--sessions", type=int, default=1, help="at once")
-    parser.add_argument("--packet-ms", type=float, default=10.0)
     parser.add_argument("--rate", type=int, help="Hz; that of --audio, or else the model's own if not given")
     parser.add_argument("--channels", type=int, choices=(1, 2), help="the model's own if not given")
-    parser.add_argument("--format", choices=("s16le", "f32le"), default="s16le")
-    parser.add_argument("--audio", type=Path, help="a sound file to play, round and round; else a synthetic band")
-    parser.add_argument("--latency-ms", type=float, help="the most latency to ask the server for")
-    parser.add_argument("--mode", choices=("separate", "speakers"), help="what becomes of speech (default: separate)")
-    parser.add_argument("--token", help="bearer key")
-    parser.add_argument("--timeout", type=float, default=120.0, help="s that the server may take to be ready")
-    parser.add_argument("--json", type=Path, help="file for the figures")
     parser.add_argument("--plot", type=Path, help="PNG file for latency over time and its histogram")
     parser.add_argument("--check", action="store_true", help=f"exit 2 if p99 > declared + {TOLERANCE_MS:g} ms")
     return parser.parse_args(argv)
-
-
-class _Format(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    pass
 
 
 def prepare(options: argparse.Namespace) -> Load:

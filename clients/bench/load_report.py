@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from clients.bench.report import STARVED_MS, cell, grid
+from clients.bench.report import STARVED_MS, blank, cell, grid
 
 COLUMNS = {
     "sessions": "sessions", "p50": "p50_ms", "p95": "p95_ms", "p99": "p99_ms", "max": "max_ms",
@@ -88,13 +88,9 @@ def plot(path: Path, figures: dict[str, Any]) -> None:
     Raises:
         RuntimeError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise RuntimeError("--plot needs matplotlib: pip install matplotlib") from None
     rows = figures["steps"]
     sessions = [row["sessions"] for row in rows]
-    figure = Figure(figsize=(9, 6), layout="constrained")
+    figure = blank(9, 6)
     latency, busy = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     for key, label in (("p50_ms", "p50"), ("p99_ms", "p99"), ("worst_p99_ms", "worst session's p99")):
         latency.plot(sessions, [row[key] for row in rows], marker=".", label=label)

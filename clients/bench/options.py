@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import shutil
 from pathlib import Path
 
 
@@ -33,4 +35,13 @@ def paced(made: argparse.ArgumentParser) -> argparse.ArgumentParser:
 def watched(made: argparse.ArgumentParser) -> argparse.ArgumentParser:
     """And whose processor time and memory are looked at."""
     made.add_argument("--pid", type=int, help="of the server; found by its port if it listens on this machine")
+    return made
+
+
+def browsed(made: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """And the Chromium that opens the page, and what its microphone hears."""
+    made.add_argument(
+        "--audio", type=Path, help="WAV that the microphone plays, round and round; else a synthetic band"
+    )
+    made.add_argument("--chromium", default=os.environ.get("CHROMIUM") or shutil.which("chromium"), help="program")
     return made

@@ -65,8 +65,8 @@ def strict(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def plot(path: Path, timelines: Sequence[Timeline], figures: dict[str, Any], warmup: float) -> None:
-    """Latency of every chunk against its place on the timeline, and how often each latency came, as PNG.
+def blank(width: float, height: float) -> Any:
+    """An empty figure, in inches.
 
     Raises:
         RuntimeError: matplotlib is not installed.
@@ -75,7 +75,16 @@ def plot(path: Path, timelines: Sequence[Timeline], figures: dict[str, Any], war
         from matplotlib.figure import Figure
     except ImportError:
         raise RuntimeError("--plot needs matplotlib: pip install matplotlib") from None
-    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def plot(path: Path, timelines: Sequence[Timeline], figures: dict[str, Any], warmup: float) -> None:
+    """Latency of every chunk against its place on the timeline, and how often each latency came, as PNG.
+
+    Raises:
+        RuntimeError: matplotlib is not installed.
+    """
+    figure = blank(11, 4.5)
     over, often = figure.subplots(1, 2, width_ratios=(2.2, 1))
     pooled: list[float] = []
     for index, timeline in enumerate(timelines):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clients.bench.report import blank
 from clients.bench.speakers_score import BLOCK, TORN, own_tracks, places, spoken
 from clients.bench.speakers_talk import FRAME, RATE, Audio, numbered, read, speaking
 
@@ -23,13 +24,9 @@ def picture(path: Path, folder: Path, names: Sequence[str]) -> None:
     Raises:
         RuntimeError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise RuntimeError("--plot needs matplotlib: pip install matplotlib") from None
     voices = read(numbered(folder, "person"))
     active = np.stack([speaking(voice) for voice in voices])
-    figure = Figure(figsize=(12, 1 + 0.75 * (len(names) + 1)), layout="constrained")
+    figure = blank(12, 1 + 0.75 * (len(names) + 1))
     axes = figure.subplots(len(names) + 1, 1, sharex=True, squeeze=False)[:, 0]
     whole = float(np.sqrt(level(voices.sum(0)[None]).max()))
     truth = np.where(active[:, : active.shape[1] // BLOCK * BLOCK].reshape(len(voices), -1, BLOCK).any(2), 1, 0)

@@ -2,7 +2,7 @@
 
 `python -m models.training.listen --run runs/listen [--meetings 240] [--minutes 30] [--from FOLDER]`
 
-First the published networks hear the meetings, once (`--heard`, half a second of one core a second of meeting); then the small
+First the published networks hear the meetings, once (`recordings`, kept in `--heard`); then the small
 network learns from random two seconds of them. The people that it is asked about are made as a stream finds them: centroids of
 one to some thirty windows in which somebody spoke alone, some of them with a window of somebody else mixed in; now and then
 one who speaks is unknown, so that the answer is "none of these".
@@ -11,8 +11,7 @@ one who speaks is unknown, so that the answer is "none of these".
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +21,16 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models import silero, voices_file
+from models import voices_file
 from models.training.data import speech_bank
 from models.training.loop import Plan, Run, train
-from models.training.meetings import Meeting, MeetingMixer
-from models.voiceprint import LENGTH, REACH, WIDTH, Encoder, Mel, levelled
+from models.training.meetings import MeetingMixer
+from models.training.recordings import Recording, gathered, middle, recording
+from models.voiceprint import WIDTH
 from models.voices_network import FIRST, LAST, SEGMENT, STACK, STEPS, Listener, normal
 
-HOP = 40  # frames between windows
-AHEAD = SEGMENT + HOP  # frames of silence before a meeting's first, and after its last
 PEOPLE = 4
 SHARES = (0.07, 0.33, 0.33, 0.27)  # of meetings with one to four
-VIEWED = (160, 120, 80)
 NEARBY = 5  # windows on either side of a segment that its people are not made of
 NOTES = {"licence": "CC-BY-4.0", "source": "models/training/listen.py"}
 STRANGERS = 0.4  # how often one who sounds like somebody here is asked about, too
@@ -41,78 +38,6 @@ HUSHED = 0.15
 Known = tuple[NDArray[np.float32], int, float]  # centroid, windows, their mean cosine to it
 NOBODY: Known = (np.zeros(WIDTH, np.float32), 0, 0.0)
 binary = nn.functional.binary_cross_entropy_with_logits
-
-
-@dataclass(frozen=True)
-class Recording:
-    """What the published networks heard of a meeting, with silence around it.
-
-    Attributes:
-        active: `[F, P]`, with `AHEAD` frames before and after.
-        logs: `[F, 41]` log power of `Mel`, half precision.
-        speech: `[F]`, Silero's.
-        voices: `[W, 3, 256]` centred unit vectors of the first 160, 120 and 80 frames of window i, which begins 80 frames
-            before frame 40 i of the meeting; zeros where there is none.
-        share: `[W, P]`, of each window.
-        alone: `[W]`: one voice and enough of it.
-        people: who they are, as in `Meeting`.
-    """
-
-    active: NDArray[np.bool_]
-    logs: NDArray[np.float16]
-    speech: NDArray[np.float32]
-    voices: NDArray[np.float32]
-    share: NDArray[np.float32]
-    alone: NDArray[np.bool_]
-    people: tuple[int, ...]
-
-    def segment(self, window: int) -> slice:
-        """The frames of the two seconds that end with a window."""
-        end = AHEAD + HOP * window + LENGTH // 2
-        return slice(end - SEGMENT, end)
-
-    def views(self, window: int) -> NDArray[np.float32]:
-        """The eight embeddings that `models.voices_diarizer` has of the segment, `[8, 256]`."""
-        at = ((0, 0), (0, 1), (0, 2), (2, 2), (-1, 0), (-1, 1), (-1, 2), (1, 2))
-        return np.stack([self.voices[window + step, kind] for step, kind in at])
-
-
-def heard(meeting: Meeting, vad: silero.Silero, encoder: Encoder) -> dict[str, NDArray[Any]]:
-    """The arrays of a meeting that are worth keeping."""
-    frames = len(meeting.active)
-    with torch.inference_mode():
-        pcm = torch.from_numpy(meeting.pcm)[None]
-        mels = Mel()(nn.functional.pad(pcm, (REACH, REACH)))[0, :frames]
-        speech, _ = vad(nn.functional.pad(pcm, (0, -pcm.shape[1] % silero.STEP)), vad.start())
-        windows = nn.functional.pad(mels, (0, 0, LENGTH // 2, LENGTH + LENGTH // 2)).unfold(0, LENGTH, HOP)
-        voices = encoder.after(levelled(windows.transpose(1, 2)), VIEWED)
-    return {
-        "active": meeting.active,
-        "people": np.array(meeting.people),
-        "logs": mels.log().clamp(min=-25).numpy().astype(np.float16),
-        "speech": speech[0].numpy(),
-        "voices": voices.numpy().astype(np.float16),
-    }
-
-
-def recording(told: Mapping[str, NDArray[Any]], centre: NDArray[np.float32]) -> Recording:
-    """A meeting ready to be drawn from."""
-    active = np.pad(told["active"], ((AHEAD, AHEAD), (0, 0)))
-    middles = (np.arange(len(told["active"])) * 160 + 80) // silero.STEP
-    voices = told["voices"].astype(np.float32) - centre
-    voices /= np.maximum(np.linalg.norm(voices, axis=-1, keepdims=True), 1e-6)
-    starts = AHEAD + HOP * np.arange(len(voices)) - LENGTH // 2
-    share = np.stack([active[start : start + LENGTH].mean(0, dtype=np.float32) for start in starts])
-    most = share.max(1)
-    return Recording(
-        active,
-        np.pad(told["logs"], ((AHEAD, AHEAD), (0, 0)), constant_values=-25),
-        np.pad(told["speech"][middles], AHEAD),
-        voices,
-        share,
-        (share.sum(1) - most <= 0.05) & (most > 0.4),
-        tuple(told["people"].tolist()),
-    )
 
 
 class Asking(nn.Module):
@@ -252,31 +177,6 @@ def many(number: int) -> int:
     return 1 + int(np.random.default_rng(number).choice(PEOPLE, p=SHARES))
 
 
-def gathered(
-    folder: Path, mixer: MeetingMixer, seed: int, count: int, people: Callable[[int], int] = many
-) -> list[dict[str, NDArray[Any]]]:
-    """Meetings `(seed, 0)` to `(seed, count - 1)` as heard; those that are not in `folder` yet are heard now."""
-    folder.mkdir(parents=True, exist_ok=True)
-    vad, encoder = silero.load().network, voices_file.load(Encoder(), "encoder")
-    out = []
-    for number in range(count):
-        path = folder / f"{seed}-{number}.npz"
-        if not path.is_file():
-            meeting = mixer.one(np.random.default_rng((seed, number)), 48, people(number))
-            if not meeting.people:
-                continue
-            np.savez(path, allow_pickle=False, **heard(meeting, vad, encoder))
-        with np.load(path) as file:
-            out.append(dict(file))
-    return out
-
-
-def middle(told: list[dict[str, NDArray[Any]]]) -> NDArray[np.float32]:
-    """The mean of embeddings of one voice: what all voices have in common."""
-    kept = [one["voices"][recording(one, np.zeros(WIDTH, np.float32)).alone, 0].astype(np.float64) for one in told]
-    return np.asarray(np.concatenate(kept).mean(0), np.float32)
-
-
 def main(words: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m models.training.listen", description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
@@ -292,7 +192,7 @@ def main(words: list[str] | None = None) -> None:
     chosen = parser.parse_args(words)
     torch.set_num_threads(1)
     bank = speech_bank(chosen.data, chosen.cache)
-    told = gathered(chosen.heard, MeetingMixer(bank, bank.train), 23, chosen.meetings)
+    told = gathered(chosen.heard, MeetingMixer(bank, bank.train), 23, chosen.meetings, many)
     checks = gathered(chosen.heard, MeetingMixer(bank, bank.validation, speeds=(1.0,)), 7, 9, lambda n: 2 + n % 3)
     centre = middle(told)
     if chosen.origin:

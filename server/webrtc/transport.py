@@ -24,7 +24,7 @@ from server.webrtc.receive import Incoming
 from server.webrtc.report import Report
 from server.webrtc.send import Outgoing
 from server.webrtc.waiting import first_of
-from streaming import wire
+from streaming import binary, wire
 from streaming.framing import Array
 from streaming.wire import ClientError
 
@@ -209,8 +209,8 @@ class RtcTransport:
 
 def unpack(message: bytes) -> tuple[int, Array]:
     """The start and the stems, `[S, C, T]` float32, of a binary message in f32le."""
-    _, _, stems, channels, frames, start = wire.HEADER.unpack_from(message)
-    pcm = np.frombuffer(message, "<f4", offset=wire.HEADER.size).reshape(stems, frames, channels)
+    _, _, stems, channels, frames, start = binary.HEADER.unpack_from(message)
+    pcm = np.frombuffer(message, "<f4", offset=binary.HEADER.size).reshape(stems, frames, channels)
     return start, pcm.transpose(0, 2, 1)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from fuzz import frames
 from fuzz.conversations import Conversation
 
-from streaming import wire
+from streaming import binary, wire
 
 LIBRARY = {1000: "normal", 1001: "gone", 1002: "not WebSocket", 1007: "not UTF-8", 1009: "over 2 MiB"}
 CODES = {**{code: name for name, code in wire.CLOSE_CODES.items()}, **LIBRARY}
@@ -33,8 +33,8 @@ class Heard:
     done: int | None = None
 
     def binary(self, data: bytes) -> None:
-        version, flags, stems, channels, count, start = wire.HEADER.unpack_from(data)
-        samples = np.frombuffer(data, "<f4" if flags & 1 else "<i2", offset=wire.HEADER.size)
+        version, flags, stems, channels, count, start = binary.HEADER.unpack_from(data)
+        samples = np.frombuffer(data, "<f4" if flags & 1 else "<i2", offset=binary.HEADER.size)
         assert (version, len(samples)) == (1, stems * channels * count)
         assert np.isfinite(samples).all(), "got stems that are not finite"
         assert self.told in (None, start), f"got stems from {start}, expected {self.told}"

@@ -20,7 +20,8 @@ from starlette.websockets import WebSocket
 from server.gstreamer import GstDemucsTransport
 from server.hexjson import HexTransport
 from server.websocket import WebSocketTransport
-from streaming import wire
+from streaming import binary, wire
+from streaming.fields import FORMATS
 from streaming.join import Chunk
 
 
@@ -30,7 +31,7 @@ def client_text(data: bytes) -> None:
         message = wire.decode(data.decode(errors="replace"))
     except wire.ClientError as error:
         assert error.code == "bad_message", error.code
-        wire.encode(wire.Error(error.code, error.message, error.fatal)).encode()
+        wire.encode(wire.complaint(error)).encode()
         return
     assert wire.decode(wire.encode(message)) == message
 
@@ -41,20 +42,20 @@ def client_pcm(data: bytes) -> None:
         return
     channels, format = 1 + (data[0] & 1), "f32le" if data[0] & 2 else "s16le"
     try:
-        raw = wire.pcm(data[1:], format, channels)
+        raw = binary.pcm(data[1:], format, channels)
     except wire.ClientError as error:
         assert error.code in ("bad_audio", "too_large"), error.code
         return
-    samples, error = wire.finite(raw, 0)
-    assert samples.shape == (channels, (len(data) - 1) // channels // wire.FORMATS[format].itemsize)
+    samples, error = binary.finite(raw, 0)
+    assert samples.shape == (channels, (len(data) - 1) // channels // FORMATS[format].itemsize)
     assert np.isfinite(samples).all()
-    assert samples.size == 0 or np.abs(samples).max() <= wire.LOUDEST
+    assert samples.size == 0 or np.abs(samples).max() <= binary.LOUDEST
     assert error is None or (error.code, error.fatal, format) == ("not_finite", False, "f32le")
-    packed = wire.pack(Chunk(7, samples[None]), format)
+    packed = binary.pack(Chunk(7, samples[None]), format)
     start, stems = codec.unpack(packed)
     assert start == 7
     np.testing.assert_array_equal(stems[0], samples)
-    assert error is not None or packed[wire.HEADER.size :] == data[1:]
+    assert error is not None or packed[binary.HEADER.size :] == data[1:]
 
 
 def server_binary(data: bytes) -> None:
@@ -145,7 +146,7 @@ def seeds(golden: dict[str, Any]) -> list[bytes]:
     for vector in golden["binary"]:
         data = bytes.fromhex(vector["hex"])
         layout = data[3] - 1 | (2 if vector["format"] == "f32le" else 0)
-        found += [seed(server_binary, data), seed(client_pcm, bytes([layout]) + data[wire.HEADER.size :])]
+        found += [seed(server_binary, data), seed(client_pcm, bytes([layout]) + data[binary.HEADER.size :])]
     query = {"rate": 44_100, "chunk-duration": 3000, "overlap": 0.25, "model-name": "htdemucs"}
     found.append(seed(gstreamer_query, urlencode(query).encode()))
     found.append(seed(hex_query, urlencode({"model": "speech", "rate": 16_000, "channels": 1}).encode()))
