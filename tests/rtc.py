@@ -79,9 +79,16 @@ class Heard:
 class Client:
     """`tracks` audio m-lines, the first of them with `sound` up."""
 
-    def __init__(self, host: str, sound: MediaStreamTrack | None, tracks: int, data: bool = True) -> None:
+    def __init__(
+        self,
+        host: str,
+        sound: MediaStreamTrack | None,
+        tracks: int,
+        data: bool = True,
+        ice: RTCConfiguration = ALONE,
+    ) -> None:
         self.host, self.http = host, httpx.AsyncClient(base_url=f"http://{host}", timeout=120)
-        self.pc, self.texts = RTCPeerConnection(ALONE), list[dict[str, Any]]()
+        self.pc, self.texts = RTCPeerConnection(ice), list[dict[str, Any]]()
         self.heard = [Heard() for _ in range(tracks)]
         self.answer: dict[str, Any] = {}
         self.more, self.closed = asyncio.Event(), asyncio.Event()

@@ -13,11 +13,13 @@ import statistics
 import subprocess
 import sys
 import threading
+import wave
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 from netns.link import SERVER, Line, Link, link, missing
 
@@ -25,7 +27,7 @@ HERE = Path(__file__).parent / "netns"
 REASON = missing()
 pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-BAD = {"loss": 0.05, "jitter": 0.05}
+BAD = 0.05, 0.05  # of packets, s
 
 
 @pytest.fixture(scope="module")
@@ -42,11 +44,12 @@ def host(ends: Link) -> Iterator[str]:
 
 
 @contextmanager
-def running(command: list[str]) -> Iterator[subprocess.Popen[str]]:
+def running(command: list[str], **environment: str) -> Iterator[subprocess.Popen[str]]:
     """The process, while this is open, and at most a quarter of an hour."""
     paths = os.pathsep.join((str(HERE.parent), str(HERE.parent.parent)))
-    environment = {**os.environ, "PYTHONPATH": paths}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": paths, **environment}
+    ) as process:
         watchdog = threading.Timer(900, process.kill)
         watchdog.start()
         try:
@@ -56,19 +59,25 @@ def running(command: list[str]) -> Iterator[subprocess.Popen[str]]:
             process.terminate()
 
 
-def weather(line: Line, bad: bool) -> None:
-    line.loss, line.jitter = (BAD["loss"], BAD["jitter"]) if bad else (0.0, 0.0)
+def weather(line: Line, loss: float = 0.0, jitter: float = 0.0) -> None:
+    line.loss, line.jitter = loss, jitter
 
 
-def converse(ends: Link, command: list[str], bad: Callable[[int], bool]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """The peer's seconds and its account; in the seconds that are `bad` the line is."""
-    weather(ends.line, False)
+def converse(
+    ends: Link,
+    command: list[str],
+    bad: Callable[[int], bool],
+    weathers: tuple[float, float] = BAD,
+    **environment: str,
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The peer's seconds and its account; in the seconds that are `bad` the line has that loss and jitter."""
+    weather(ends.line)
     seconds: list[dict[str, Any]] = []
-    with running([*ends.at("client"), sys.executable, *command]) as peer:
+    with running([*ends.at("client"), sys.executable, *command], **environment) as peer:
         for said in peer.stdout or ():
             print(said[:400].rstrip())
             seconds.append(json.loads(said))
-            weather(ends.line, bad(len(seconds)))
+            weather(ends.line, *(weathers if bad(len(seconds)) else ()))
         assert peer.wait() == 0
     return seconds[:-1], seconds[-1]
 
@@ -130,3 +139,30 @@ def test_ten_minutes_of_a_bad_line_do_not_grow(ends: Link, host: str) -> None:
     assert statistics.median(last) <= statistics.median(first) + 40
     assert account["media"]["lost"] <= 0.08 * length * 50
     assert account["media"]["discarded"] <= 0.02 * length * 50
+
+
+def voice(path: Path) -> Path:
+    """Real speech, which ships with the repository, as a WAV file at 48 kHz."""
+    talk = HERE.parent.parent / "models" / "embedded" / "voiceprint" / "talk.flac"
+    with av.open(str(talk)) as source, wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, 48_000, 0, "NONE", ""))
+        resampler = av.AudioResampler("s16", "mono", 48_000)
+        for frame in source.decode(audio=0):
+            for part in resampler.resample(frame):
+                file.writeframes(part.to_ndarray().tobytes())
+    return path
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_speech_out_of_chromium_is_recovered_by_its_fec(ends: Link, host: str, tmp_path: Path) -> None:
+    """A tenth of its packets is lost, and RTCP says so: from then on they carry what was before them, where somebody speaks."""
+    pytest.importorskip("playwright")
+    environment = {"VOICE": str(voice(tmp_path / "talk.wav"))}
+    command = [str(HERE / "browser.py"), host, "speech", "20"]
+    seconds, account = converse(ends, command, lambda second: 2 <= second < 17, (0.1, 0.0), **environment)
+    media = account["media"]
+    print("lost", media["lost"], "recovered", media["recovered"], seconds[-1]["sends"]["targetBitrate"], "bit/s")
+    assert 30 < media["lost"] < 150
+    assert media["recovered"] >= media["lost"] // 5
+    assert media["concealed"] <= 960 * (media["lost"] - media["recovered"]) + 48_000

@@ -75,7 +75,7 @@ def test_what_is_not_negotiated_is_answered_with_port_0_in_its_place() -> None:
         ["m=application", "9"],
     ]
     assert "a=group:BUNDLE 1 2 3" in session
-    assert [one.values("candidate") for one in sections] == [[], [ours], [], []]
+    assert [one.values("candidate") for one in sections] == [[], *[[ours]] * 3]
     assert all("c=IN IP4 198.51.100.1" in one.lines for one in sections[1:])
     assert sections[1].values("fmtp") == ["111 " + fmtp(2, 160_000)]
     assert sections[1].values("ptime") == ["20"]

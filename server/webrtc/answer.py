@@ -8,17 +8,22 @@ from server.webrtc.offer import TOKEN, Offer
 from server.webrtc.sections import split
 
 
-def fmtp(channels: int, bitrate: int) -> str:
-    """What we say of Opus (RFC 7587, section 6.1): what we send, and what we would have sent to us, at most `bitrate` bit/s."""
+def fmtp(channels: int, bitrate: int, wide: bool = True) -> str:
+    """What we say of Opus (RFC 7587, section 6.1): what we send, and what we would have sent to us, at most `bitrate` bit/s.
+
+    Not `wide`: nobody here hears more than 8 kHz of it, so all bits are to go there.
+    """
     stereo = int(channels == 2)
-    return f"minptime=10;useinbandfec=1;stereo={stereo};sprop-stereo={stereo};maxaveragebitrate={bitrate}"
+    said = f"minptime=10;useinbandfec=1;stereo={stereo};sprop-stereo={stereo};maxaveragebitrate={bitrate}"
+    return said if wide else said + ";maxplaybackrate=16000"
 
 
 def answer(
     offer: Offer, sdp: str, opus: str, ptime_ms: int, candidates: Sequence[str], names: Sequence[str] = ()
 ) -> str:
-    """aiortc's answer as the peer is to have it: every m-line that it offered, those that are not negotiated with port 0, our
-    candidates once, `opus` as its parameters, and `names` as what browsers call the id of a track's stream."""
+    """aiortc's answer as the peer is to have it: every m-line that it offered, those that are not negotiated with port 0, `opus`
+    as its parameters, and `names` as what browsers call the id of a track's stream. Our candidates stand in every m-line, as
+    ICE's name does: of a BUNDLE the first one's are enough (RFC 8843), but aiortc as a client reads the last one's only."""
     met = candidates[0].split()[4] if candidates else "0.0.0.0"
     called = dict(zip((section.mid for section in offer.audio), names, strict=False))
     session, ours = split(sdp)
@@ -43,6 +48,5 @@ def answer(
             lines.append(f"a=msid:{name} {name}")
         if section.kind == "audio":
             lines += [f"a=fmtp:{mine.opus} {opus}", f"a=ptime:{ptime_ms}"]
-        if section.mid == offer.tag:
-            lines += [*(f"a=candidate:{one}" for one in candidates), "a=end-of-candidates"]
+        lines += [*(f"a=candidate:{one}" for one in candidates), "a=end-of-candidates"]
     return "\r\n".join(lines) + "\r\n"

@@ -126,7 +126,8 @@ class _Call:
         receiver = await peer.take(transport.play(names, ready["channels"], how) if names else [], hears=True)
         assert receiver is not None
         transport.listen(Incoming(receiver, self._channels))
-        text = await peer.answer(fmtp(self._channels, how.bitrate), 1000 * how.frame // RATE, names)
+        wide = self._line.house.shelf.entry(ready["model"]).rate > VOICE
+        text = await peer.answer(fmtp(self._channels, how.bitrate, wide), 1000 * how.frame // RATE, names)
         tracks = [{"mid": section.mid, "name": name} for section, name in zip(self._offer.audio, names, strict=False)]
         await transport.tell(tracks, peer.senders[: len(tracks)])
         guest = Guest(ready["session"], self._kind, self._identity.name, peer, self._offer.ufrag, tag(), self._hang_up)

@@ -18,10 +18,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from math import ceil
 from typing import Any
 
 import aioice.ice
+import structlog
 from aioice import Candidate, Connection
 from aioice.candidate import candidate_foundation, candidate_priority
 from aiortc import RTCConfiguration, RTCIceServer
@@ -30,6 +30,7 @@ from aiortc.rtcicetransport import RTCIceCandidate
 
 from server.config import Settings
 
+log = structlog.get_logger(__name__)
 TRIES = 64  # ports of the range that are tried before an address is left out
 MOST_CANDIDATES = 32  # of a peer; each is asked up to seven times whether it is there
 GATHER = "get_component_candidates"
@@ -104,7 +105,8 @@ class Ice:
 
 def check() -> None:
     """Raises RuntimeError: this aioice or aiortc is not built as expected."""
-    for where, name in ((Connection, GATHER), (aioice.ice, "StunProtocol"), (aioice.ice, "server_reflexive_candidate")):
+    used = ((aioice.ice, name) for name in ("StunProtocol", "server_reflexive_candidate", "relayed_candidate"))
+    for where, name in ((Connection, GATHER), *used):
         if not hasattr(where, name):
             raise RuntimeError(f"this aioice has no {name}; WebRTC works with aioice 0.13 and its like")
 
@@ -151,12 +153,12 @@ async def gathered(
     made = [await _host(connection, component, address, ports) for address in addresses]
     hosts = [one for one in made if one is not None]
     connection._protocols += hosts
-    whole = ceil(seconds)
-    theirs = Connection.get_component_candidates(connection, component, [], timeout=whole)  # relays, of a TURN server
     server = connection.stun_server
-    reflexive = asyncio.gather(*(_reflexive(one, server, seconds) for one in hosts if server is not None))
-    relayed = await theirs
-    return [*(one.local_candidate for one in hosts), *(one for one in await reflexive if one is not None), *relayed]
+    asked = [_reflexive(one, server, seconds) for one in hosts if server is not None]
+    if connection.turn_server is not None:
+        asked.append(_relayed(connection, connection.turn_server, component, seconds))
+    found = await asyncio.gather(*asked)
+    return [*(one.local_candidate for one in hosts), *(one for one in found if one is not None)]
 
 
 async def _host(connection: Connection, component: int, address: str, ports: tuple[int, int] | None) -> Any:
@@ -191,4 +193,26 @@ async def _reflexive(protocol: Any, server: tuple[str, int], seconds: float) -> 
             candidate, _ = await aioice.ice.server_reflexive_candidate(protocol, server)
     except (TimeoutError, OSError, aioice.stun.TransactionError):
         return None
+    return candidate
+
+
+async def _relayed(connection: Connection, server: tuple[str, int], component: int, seconds: float) -> Candidate | None:
+    """Of the TURN server; why there is none is for who has set it."""
+    try:
+        async with asyncio.timeout(seconds):
+            candidate, protocol = await aioice.ice.relayed_candidate(
+                component=component,
+                hide_related_address=False,
+                protocol_factory=lambda: aioice.ice.StunProtocol(connection),
+                turn_server=server,
+                turn_username=connection.turn_username,
+                turn_password=connection.turn_password,
+                turn_ssl=connection.turn_ssl,
+                turn_transport=connection.turn_transport,
+            )
+    except (TimeoutError, OSError, aioice.stun.TransactionError) as error:
+        reason = str(error) or f"no answer within RIVULET_RTC_GATHER_S, {seconds:g} s"
+        log.warning("the TURN server gives this server no relay", server=server, reason=reason)
+        return None
+    connection._protocols.append(protocol)
     return candidate

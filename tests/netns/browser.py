@@ -1,8 +1,9 @@
-"""A real Chromium at the other end: `python browser.py HOST:PORT MODEL SECONDS`. Says a line a second, and an account at the end.
+"""A real Chromium at the other end: `python browser.py HOST:PORT MODEL SECONDS [URL]`. Says a line a second, and an account at
+the end. It uses the ICE servers that Rivulet tells it of, or with `URL` (stun:...) that one.
 
 Its sound is made in the page, so it asks for no microphone and hides its addresses behind mDNS names, as browsers do to pages
-that they do not trust. `late` is the time of the clock at which a sample of the session is played out, less its place in the
-session, in ms: a constant plus the latency.
+that they do not trust; or with `VOICE`, in the environment, it is that WAV file as a microphone. `late` is the time of the clock
+at which a sample of the session is played out, less its place in the session, in ms: a constant plus the latency.
 """
 
 from __future__ import annotations
@@ -24,7 +25,15 @@ FLAGS = [
     "--autoplay-policy=no-user-gesture-required",
 ]
 
-CALL = """async (model) => {
+FAKE = ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]
+SECURE = "--unsafely-treat-insecure-origin-as-secure"
+
+MICROPHONE = """async () => {
+  const audio = {echoCancellation: false, noiseSuppression: false, autoGainControl: false};
+  window.microphone = await navigator.mediaDevices.getUserMedia({audio});
+}"""
+
+CALL = """async ([model, server]) => {
   const context = new AudioContext({sampleRate: 48000});
   // Something of a voice, which browsers code as speech: a buzz that glides, through formants, in syllables.
   const gain = new GainNode(context, {gain: 0.3});
@@ -37,11 +46,14 @@ CALL = """async (model) => {
   beat.connect(new GainNode(context, {gain: 0.3})).connect(gain.gain);
   for (const one of [buzz, glide, beat]) one.start();
   const said = new MediaStreamAudioDestinationNode(context); gain.connect(said);
-  const peer = window.peer = new RTCPeerConnection();
-  window.texts = []; window.late = {};
+  const told = await (await fetch("/v1/rtc")).json(), iceServers = server ? [{urls: [server]}] : told.ice_servers;
+  const peer = window.peer = new RTCPeerConnection({iceServers});
+  window.texts = []; window.refused = [];
+  peer.onicecandidateerror = ({errorCode, errorText, url}) => refused.push({errorCode, errorText, url});
   const channel = window.channel = peer.createDataChannel("rivulet");
   channel.onmessage = (event) => texts.push(JSON.parse(event.data));
-  peer.addTransceiver(said.stream.getAudioTracks()[0], {direction: "sendrecv"});
+  const sound = window.microphone ?? said.stream;
+  peer.addTransceiver(sound.getAudioTracks()[0], {direction: "sendrecv"});
   peer.addTransceiver("audio", {direction: "recvonly"});
   window.ears = [];
   peer.ontrack = ({track}) => {
@@ -51,13 +63,14 @@ CALL = """async (model) => {
     ears.push(ear);
   };
   await peer.setLocalDescription();
-  await new Promise((done) => setTimeout(done, 300));  // for its candidates
+  const begun = performance.now();
+  while (peer.iceGatheringState !== "complete" && performance.now() - begun < (iceServers.length ? 3000 : 300))
+    await new Promise((done) => setTimeout(done, 20));
   const answer = await fetch("/v1/rtc", {method: "POST", headers: {"Content-Type": "application/json"},
     body: JSON.stringify({sdp: peer.localDescription.sdp, type: "offer", start: {model}})});
   const body = await answer.json();
   if (answer.status !== 201) throw new Error(JSON.stringify(body));
   await peer.setRemoteDescription({type: "answer", sdp: body.sdp});
-  while (!texts.some((one) => one.type === "ready")) await new Promise((done) => setTimeout(done, 20));
 }"""
 
 LOOK = """async () => {
@@ -73,12 +86,21 @@ LOOK = """async () => {
     const sample = media.clock.sample + ((heard.rtpTimestamp - media.clock.rtp) | 0);
     late = heard.timestamp - sample / 48;
   }
-  return {media, stats: last("stats"), done: last("done"), tracks, late};
+  const all = await peer.getStats(), pair = [...all.values()].find((one) => one.nominated && one.state === "succeeded");
+  const kinds = pair && [pair.localCandidateId, pair.remoteCandidateId].map((id) => all.get(id));
+  return {media, stats: last("stats"), done: last("done"), tracks, late, refused,
+    sends: [...all.values()].find((one) => one.type === "outbound-rtp"),
+    pair: kinds?.map((one) => one.candidateType), over: kinds?.[0].relayProtocol};
 }"""
 
 
-def watch(page: Page, model: str, seconds: int) -> None:
-    page.evaluate(CALL, model)
+def watch(page: Page, model: str, seconds: int, server: str | None) -> None:
+    """Of no seconds: only what is there when the answer is."""
+    page.evaluate(CALL, [model, server])
+    if not seconds:
+        print(json.dumps(page.evaluate(LOOK)), flush=True)
+        return
+    page.wait_for_function("texts.some((one) => one.type === 'ready')", timeout=20_000)
     began = time.monotonic()
     for second in range(1, seconds + 1):
         time.sleep(max(0.0, began + second - time.monotonic()))
@@ -88,16 +110,18 @@ def watch(page: Page, model: str, seconds: int) -> None:
     print(json.dumps(page.evaluate(LOOK)), flush=True)
 
 
-def main(host: str, model: str, seconds: int) -> None:
+def main(host: str, model: str, seconds: int, server: str | None = None) -> None:
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(
-            executable_path=CHROMIUM, args=[*FLAGS, "--autoplay-policy=no-user-gesture-required"]
-        )
+        voice = os.environ.get("VOICE")
+        more = [f"--use-file-for-fake-audio-capture={voice}", f"{SECURE}=http://{host}", *FAKE] if voice else []
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, *more])
         page = browser.new_page()
         page.goto(f"http://{host}/livez")
-        watch(page, model, seconds)
+        if voice:
+            page.evaluate(MICROPHONE)
+        watch(page, model, seconds, server)
         browser.close()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), *sys.argv[4:5])

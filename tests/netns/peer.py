@@ -12,8 +12,10 @@ import sys
 import time
 from typing import Any
 
+import httpx
 import numpy as np
-from aiortc import RTCRtpReceiver
+from aiortc import RTCConfiguration, RTCIceServer, RTCRtpReceiver
+from aiortc.rtcconfiguration import RTCBundlePolicy
 from aiortc.rtp import RtpPacket
 from rtc import Client, Heard
 from test_rtc_opus import clicks, lag
@@ -62,15 +64,23 @@ class Track:
 
 
 class Player(Client):
-    """The tests' client, with these tracks."""
+    """The tests' client, with these tracks, and the servers that Rivulet tells it of."""
 
     def __init__(self, host: str, outgoing: Outgoing, outputs: int) -> None:
         self.players: list[Track] = []
-        super().__init__(host, outgoing.listen("voice"), outputs)
+        told = httpx.get(f"http://{host}/v1/rtc").json()["ice_servers"]
+        ice = RTCConfiguration([RTCIceServer(**one) for one in told], bundlePolicy=RTCBundlePolicy.MAX_BUNDLE)
+        super().__init__(host, outgoing.listen("voice"), outputs, ice=ice)
 
     def _tap(self, receiver: RTCRtpReceiver, heard: Heard) -> None:
         self.players.append(track := Track())
         tap(receiver, track.hear, lambda: None)
+
+    @property
+    def pair(self) -> list[tuple[str, str]]:
+        """Kind and address of the two ends of the way, ours first."""
+        pair = self.pc.getTransceivers()[0].receiver.transport.transport._connection._nominated[1]
+        return [(one.type, one.host) for one in (pair.local_candidate, pair.remote_candidate)]
 
     def last(self, kind: str) -> dict[str, Any]:
         return next((one for one in reversed(self.texts) if one["type"] == kind), {})
@@ -82,6 +92,7 @@ async def main(host: str, model: str, seconds: int) -> None:
     response = await client.post({"model": model})
     assert response.status_code == 201, response.text
     await client.text("ready")
+    pair = client.pair
     began = time.monotonic()
     for second in range(seconds):
         await say(outgoing, sound, began, second * RATE)
@@ -89,7 +100,7 @@ async def main(host: str, model: str, seconds: int) -> None:
     await outgoing.finish()
     client.say("end")
     done = await client.text("done", 20)
-    account(client, done["samples"], seconds * RATE, sound)
+    account(client, done["samples"], seconds * RATE, sound, pair)
     outgoing.close()
     await client.close()
 
@@ -110,7 +121,7 @@ def tell(client: Player, second: int, began: float) -> None:
     print(json.dumps(told), flush=True)
 
 
-def account(client: Player, done: int, said: int, sound: Array) -> None:
+def account(client: Player, done: int, said: int, sound: Array, pair: list[tuple[str, str]]) -> None:
     media, stats, tracks = client.last("media"), client.last("stats"), client.players
     assert tracks[0].first is not None
     told = {
@@ -124,6 +135,7 @@ def account(client: Player, done: int, said: int, sound: Array) -> None:
         "clock": (media["clock"]["rtp"] - tracks[0].first.timestamp - media["clock"]["sample"]) % 2**32,
         "came": [len(track.packets) for track in tracks],
         "media": media,
+        "pair": pair,
     }
     print(json.dumps(told), flush=True)
 
