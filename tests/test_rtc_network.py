@@ -141,6 +141,33 @@ def test_ten_minutes_of_a_bad_line_do_not_grow(ends: Link, host: str) -> None:
     assert account["media"]["discarded"] <= 0.02 * length * 50
 
 
+@pytest.mark.slow
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_ten_minutes_of_chromium_over_a_bad_line_do_not_grow(ends: Link, host: str) -> None:
+    """What it says of every track, whole packets that came or were lost, is what the session had: no sample more or less."""
+    pytest.importorskip("playwright")
+    length = int(os.environ.get("RIVULET_LINE_S", "600"))
+    command = [str(HERE / "browser.py"), host, "quick", str(length)]
+    seconds, account = converse(ends, command, lambda second: second < length - 10)
+    media, done = account["media"], account["done"]["samples"]
+    print("samples", done, "packets sent", account["sends"]["packetsSent"], "tracks", account["tracks"])
+    assert done == account["stats"]["heard"] == account["stats"]["told"]
+    assert abs(960 * account["sends"]["packetsSent"] - done) <= 24_000  # before it was ready, and after the end
+    for track in account["tracks"]:
+        assert done - 9600 <= 960 * (track["came"] + track["lost"]) <= done  # the last may be lost without its knowing
+    assert media["lost"] <= 0.08 * length * 50
+    assert media["buffer_ms"] < 20, "the line is good again: what comes in waits for nothing"
+    late = [one["late"] for one in seconds if one["late"] is not None]
+    fifth = length // 5
+    first, last, after = (statistics.median(part) for part in (late[10:fifth], late[-fifth:-10], late[-3:]))
+    print(
+        f"played out later than in the first fifth, ms: last fifth {last - first:.0f}, on a good line {after - first:.0f}"
+    )
+    assert last <= first + 40
+    assert after <= first + 10
+
+
 def voice(path: Path) -> Path:
     """Real speech, which ships with the repository, as a WAV file at 48 kHz."""
     talk = HERE.parent.parent / "models" / "embedded" / "voiceprint" / "talk.flac"

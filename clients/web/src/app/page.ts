@@ -3,11 +3,13 @@
 import { Failure, asFailure } from "../client/errors";
 import { Key } from "../client/key";
 import { type Model, fetchModels } from "../client/models";
+import { Ring } from "../client/ring";
 import { Bar } from "./bar";
 import { type Capacity, Watch } from "./capacity";
 import type { Place } from "./rooms";
 import { RATE, type Room, type Shell, type Vital } from "./shell";
 
+const STARTING = 10_000; // ms that an audio context may take to run
 const NOTHING: Vital = { declared: null, measured: null, ear: null, network: "", compute: null };
 
 /** Not in every browser, and not in the compiler's library. */
@@ -49,8 +51,10 @@ export class Page implements Shell {
       this.bus.connect(this.context.destination);
       if (this.sink !== "") await this.setOutputDevice(this.sink);
     }
-    await this.context.resume();
-    return this.context;
+    await Promise.race([this.context.resume(), new Promise((resolve) => setTimeout(resolve, STARTING))]);
+    if (this.context.state === "running") return this.context;
+    const advice = "Plug in headphones or a loudspeaker, allow this page to play sound, and try again.";
+    throw new Failure("The browser does not begin to play.", advice, "silent"); // Firefox waits for ever where there is no output device
   }
 
   async setOutputDevice(id: string): Promise<void> {
@@ -120,7 +124,7 @@ export class Page implements Shell {
     const { failed, vital } = this.bar;
     return {
       room: this.place?.name ?? null,
-      shared: crossOriginIsolated,
+      shared: Ring.shareable,
       failure: failed && { code: failed.code, message: failed.message, advice: failed.advice },
       vital: { ...vital },
       capacity: this.capacity,

@@ -43,7 +43,7 @@ export class CaptureSource implements Source {
   static async open(context: AudioContext, stream: MediaStream, options: CaptureOptions = {}): Promise<CaptureSource> {
     const [track] = stream.getAudioTracks();
     if (track === undefined) throw new Failure("What was handed over has no sound.", "Choose something with sound.", "no_audio");
-    const channels = options.channels ?? Math.min(2, Math.max(1, track.getSettings().channelCount ?? 1));
+    const channels = options.channels ?? channelsOf(track);
     await context.audioWorklet.addModule(url);
     const node = new AudioWorkletNode(context, "rivulet-capture", {
       numberOfOutputs: 0, channelCount: channels, channelCountMode: "explicit",
@@ -75,6 +75,9 @@ export class CaptureSource implements Source {
 
   private readonly gone = (): void => this.options.ended?.();
 }
+
+/** 1 or 2. Where the browser does not say (WebKit), two: of a mono one they are alike, and of a stereo one nothing is lost. */
+export const channelsOf = (track: MediaStreamTrack): number => Math.min(2, Math.max(1, track.getSettings().channelCount ?? 2));
 
 export function stop(stream: MediaStream): void {
   for (const track of stream.getTracks()) track.stop();

@@ -4,6 +4,7 @@ import { below } from "./address";
 import type { Start } from "./codec";
 import { Failure, needsKey } from "./errors";
 import type { Model } from "./models";
+import { hasWebRTC } from "./peer-call";
 import type { Token } from "./peer-signalling";
 import { PeerStream } from "./peer-stream";
 import { SocketStream } from "./socket-stream";
@@ -34,6 +35,7 @@ async function open(context: AudioContext, options: ConnectOptions): Promise<Str
   const asked = wanted(options);
   if (options.transport !== "webrtc") return SocketStream.open(context, options, asked, token(options));
   const { live, ...start } = asked;
+  if (!hasWebRTC()) throw new Failure("This browser has no WebRTC.", "Use a WebSocket, or another browser.", "no_webrtc");
   if (live === false) throw new Failure("WebRTC carries live sound only.", "Use a WebSocket for files.", "live");
   return PeerStream.open(context, options, { type: "start", ...start }, token(options), await outputs(options));
 }

@@ -1,13 +1,14 @@
 // Whatever `connect` is given, as a source of blocks (WebSocket) or as a track (WebRTC).
 
-import { CaptureSource, stop } from "./capture";
+import { CaptureSource, channelsOf, stop } from "./capture";
 import { Failure } from "./errors";
 import { FileSource, type Song, decodeSong, songOf } from "./file";
 import { microphone } from "./microphone";
 import type { Source } from "./source";
 import type { AnySource } from "./stream";
 
-const isStream = (given: unknown): given is MediaStream => given instanceof MediaStream;
+// Not every browser has it.
+const isStream = (given: unknown): given is MediaStream => typeof MediaStream !== "undefined" && given instanceof MediaStream;
 const isSource = (given: AnySource): given is Source => "take" in given;
 
 /** Throws a Failure that says what to do. `ended`: what is captured has gone away. */
@@ -50,7 +51,7 @@ function sending(stream: MediaStream, owned: boolean, ended: () => void): Sendin
     track.stop();
     if (owned) stop(stream);
   };
-  return { track, channels: Math.min(2, Math.max(1, original.getSettings().channelCount ?? 1)), begin() {}, close };
+  return { track, channels: channelsOf(original), begin() {}, close };
 }
 
 function playing(context: AudioContext, { planes, rate }: Song, ended: () => void): Sending {

@@ -15,7 +15,7 @@ export interface Microphone {
 export async function microphone({ device = "", channels = 1 }: Microphone = {}): Promise<MediaStream> {
   const audio = { ...RAW, channelCount: { ideal: channels }, ...(device ? { deviceId: { exact: device } } : {}) };
   return media().getUserMedia({ audio }).catch((error: unknown) => {
-    throw refused(error);
+    throw refused(error, device);
   });
 }
 
@@ -65,10 +65,11 @@ function media(): MediaDevices {
 
 const nameOf = (error: unknown): string => (error instanceof DOMException || error instanceof Error ? error.name : "");
 
-function refused(error: unknown): Failure {
+function refused(error: unknown, device: string): Failure {
   const name = nameOf(error);
   if (name === "NotAllowedError") return new Failure("The microphone was not allowed.", "Allow it in the browser's address bar and try again.", "not_allowed");
-  if (name === "NotFoundError") return new Failure("No microphone was found.", "Plug one in and try again.", "not_found");
+  // WebKit calls it overconstrained where there is none at all.
+  if (name === "NotFoundError" || (name === "OverconstrainedError" && device === "")) return new Failure("No microphone was found.", "Plug one in and try again.", "not_found");
   if (name === "OverconstrainedError") return new Failure("That input is not there any more.", "Choose another one.", "not_found");
   return new Failure(`The microphone could not be opened (${name || String(error)}).`, "Close other programs that use it and try again.", "busy");
 }

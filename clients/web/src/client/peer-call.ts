@@ -7,7 +7,11 @@ import { type Answer, type PeerStart, type Signalling, type Terms } from "./peer
 
 const GATHERING = 2000; // ms: a dead STUN or TURN server must not hold up what can do without
 const CONNECTING = 15_000; // ms
+const NO_ANSWER = 700; // and above: an ICE server that was not reached, rather than one that refused
 const UP = 192_000; // bit/s of stereo music, both ways; mono half of it
+
+/** WebKitGTK, for one, is built without. */
+export const hasWebRTC = (): boolean => typeof RTCPeerConnection !== "undefined";
 
 export interface CallEvents {
   said(text: string): void; // over the data channel
@@ -22,6 +26,7 @@ export class Call {
   private timer: ReturnType<typeof setTimeout> | undefined;
   private over = false;
   private connected = false;
+  private refused = ""; // what a TURN server said instead of giving a relay
 
   /** `sending` is not ours to end: the next call sends the same. `outputs`: how many tracks may come; the first one's m-line carries what goes up too. */
   constructor(terms: Terms, private readonly sending: Sending, outputs: number, private readonly on: CallEvents) {
@@ -32,6 +37,9 @@ export class Call {
     this.channel.onmessage = (event) => on.said(String(event.data));
     this.channel.onclose = () => this.end(lost());
     this.pc.onconnectionstatechange = () => this.changed();
+    this.pc.onicecandidateerror = ({ errorCode, errorText, url }) => {
+      if (errorCode < NO_ANSWER) this.refused = `${url} says ${errorCode} ${errorText}`;
+    };
   }
 
   /** Offers, and takes the answer. Throws a Failure. */
@@ -45,7 +53,7 @@ export class Call {
     if (this.over) throw new Failure("The call was ended.", "Connect again.", "closed");
     await pc.setRemoteDescription({ type: "answer", sdp: answer.sdp });
     await this.raise();
-    if (!this.connected) this.timer = setTimeout(() => this.end(unreachable()), CONNECTING);
+    if (!this.connected) this.timer = setTimeout(() => this.end(unreachable(this.refused)), CONNECTING);
     return answer;
   }
 
@@ -79,7 +87,7 @@ export class Call {
       else this.on.up();
       this.connected = true;
     } else if (connectionState === "disconnected") this.on.falters(true);
-    else if (connectionState === "failed") this.end(this.connected ? lost() : unreachable());
+    else if (connectionState === "failed") this.end(this.connected ? lost() : unreachable(this.refused));
     else if (connectionState === "closed") this.end(lost());
   }
 
@@ -103,5 +111,9 @@ function gathered(pc: RTCPeerConnection): Promise<void> {
 
 const lost = (): Failure => new Failure("The connection was lost.", "Check the network and try again.", "lost");
 
-const unreachable = (): Failure =>
-  new Failure("No way was found for the sound between this browser and the server.", "UDP may be blocked here: use a WebSocket, or a server with TURN.", "ice");
+const unreachable = (refused: string): Failure =>
+  new Failure(
+    "No way was found for the sound between this browser and the server.",
+    refused === "" ? "UDP may be blocked here: use a WebSocket, or a server with TURN." : `Its relay gave none: ${refused}. Use a WebSocket.`,
+    "ice",
+  );

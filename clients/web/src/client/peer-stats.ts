@@ -52,7 +52,8 @@ export class PeerStats {
     const up = rows.find((row) => row.type === "outbound-rtp" && row.kind === "audio");
     const source = rows.find((row) => row.type === "media-source" && row.kind === "audio");
     this.packets = numberOf(up, "packetsSent");
-    this.learnFrame(this.packets, numberOf(source, "totalSamplesDuration"));
+    const given = typeof source?.totalSamplesDuration === "number" ? source.totalSamplesDuration : numberOf(up, "timestamp") / 1000;
+    this.learnFrame(this.packets, given);
     const down = rows.filter((row) => row.type === "inbound-rtp" && row.kind === "audio");
     const waits = down.map((row) => this.wait(row)).filter((wait) => wait !== null);
     const pair = rows.find((row) => row.type === "candidate-pair" && row.nominated === true && row.state === "succeeded");
@@ -71,7 +72,8 @@ export class PeerStats {
     };
   }
 
-  // Packets say no duration: it is what the microphone gave, by the packets that went.
+  // Packets say no duration: it is what the microphone gave, by the packets that went. Firefox does not say what it gave: then it is the
+  // time that passed.
   private learnFrame(packets: number, seconds: number): void {
     if (packets === 0) return;
     this.first ??= { packets, seconds };

@@ -1,15 +1,15 @@
 // A stream over WebRTC: a track a stem, each with its own jitter buffer in the browser. A connection that is lost is a session
-// that is lost; another call takes the stream up with a new one (peer-redial.ts). Its samples are counted on from those that had
-// gone up: what was under way is lost, and the server begins anew.
+// that is lost; another call takes the stream up with a new one (peer-line.ts, peer-redial.ts), and the server begins anew.
 
 import { type Gains, type Ready, type Stats, decode, encode } from "./codec";
+import { deviceDelay } from "./device";
 import { Emitter } from "./emitter";
 import { Failure, asFailure, fromServer } from "./errors";
 import { type Sending, asTrack } from "./inputs";
-import { Call } from "./peer-call";
 import { PeerDesk } from "./peer-desk";
-import { Measure } from "./peer-measure";
-import { Redial } from "./peer-redial";
+import { Line } from "./peer-line";
+import { Marks } from "./peer-marks";
+import { Reckoning } from "./peer-reckoning";
 import { type PeerStart, Signalling, type Terms, type Token } from "./peer-signalling";
 import { Chapters } from "./peer-turns";
 import type { Stem } from "./stem";
@@ -20,7 +20,6 @@ const RATE = 48_000;
 const REPORT = 33; // ms
 const JITTER = 40; // ms
 const FADE = 0.005; // s; a time constant
-const PATIENCE = 1000; // ms, with a server that is told of the end
 const AGAIN = "The connection was lost and made again: it is a new session, and what was played in between was not heard by the server.";
 const STRANGERS = " Who is who begins anew: people may come on other tracks than before.";
 
@@ -30,27 +29,20 @@ export class PeerStream implements Stream {
   readonly timeline = new Timeline(RATE);
   ready!: Ready; // before anybody is given the stream
   paused = false;
-  told = 0;
   private readonly desk: PeerDesk;
   private readonly events = new Emitter<StreamEvents>();
-  private readonly redial: Redial;
+  private readonly line: Line;
+  private readonly reckoning = new Reckoning(() => this.line.measure);
   private readonly chapters = new Chapters();
-  private readonly marks = new Map<string, (sample: number) => void>();
+  private readonly marks = new Marks();
   private server: Stats | null = null;
-  private terms: Terms | null = null; // for the first call
-  private call: Call | null = null;
-  private measure: Measure | null = null; // of that call
-  private origin = 0; // samples of the sessions before this one
-  private still = 0; // the position while nothing is heard
   private sounding = false; // what is sent has begun
   private ending = false;
   private ticks = 0;
   private timer: ReturnType<typeof setInterval> | undefined;
   private over = false;
   private finished: number | null = null; // samples, when all was told
-  private marked = 0;
-  private opened: () => void = () => {}; // by the server's `ready`: the call that is dialled
-  private begun: () => void = () => {}; // by the first of them: the stream
+  private begun: () => void = () => {}; // by the first session
   private refused: (failure: Failure) => void = () => {};
 
   /** `outputs`: at least as many as the session will have. Resolves when the server is ready; rejects with a Failure. */
@@ -63,59 +55,43 @@ export class PeerStream implements Stream {
     }
     let gone = (): void => {};
     const sending = await asTrack(context, options.source, () => gone());
-    const stream = new PeerStream(context, options, signalling, sending, start, Math.max(1, outputs));
-    stream.terms = terms;
+    const stream = new PeerStream(context, options, signalling, sending, start, Math.max(1, outputs), terms);
     gone = () => stream.end();
     options.signal?.addEventListener("abort", () => stream.close());
-    await stream.begin();
+    await stream.begin(options.signal?.aborted ?? false);
     return stream;
   }
 
   private constructor(
-    readonly context: AudioContext, private readonly options: ConnectOptions, private readonly signalling: Signalling,
-    private readonly sending: Sending, private wanted: PeerStart, private readonly outputs: number,
+    readonly context: AudioContext, options: ConnectOptions, private readonly signalling: Signalling, private readonly sending: Sending,
+    private wanted: PeerStart, outputs: number, terms: Terms,
   ) {
     this.output = new GainNode(context);
     this.desk = new PeerDesk(context, this.output);
-    this.redial = new Redial((signal) => this.dial(signal), () => this.told, {
-      away: () => this.events.emit("away", true),
+    const { events } = this;
+    if (options.notice) events.on("notice", options.notice);
+    const shape = { outputs, jitter: options.jitterBuffer ?? JITTER };
+    this.line = new Line(signalling, sending, shape, terms, () => this.wanted, () => this.told, {
+      begun: () => this.begun(),
+      up: () => this.sound(),
+      said: (text) => this.hear(text),
+      track: (mid, track) => this.desk.welcome(mid, track),
+      hold: (mid, seconds) => this.desk.hold(mid, seconds),
+      over: (failure) => this.hungUp(failure),
+      away: () => events.emit("away", true),
       lost: () => this.lost(),
       back: (again) => this.back(again),
-      notice: (text) => this.events.emit("notice", text),
+      notice: (text) => events.emit("notice", text),
       failed: (failure) => this.fail(failure),
     });
   }
 
-  private async begin(): Promise<void> {
+  private async begin(aborted: boolean): Promise<void> {
     const ready = new Promise<void>((resolve, reject) => ([this.begun, this.refused] = [resolve, reject]));
-    if (this.options.signal?.aborted) this.close();
-    else void this.redial.start();
+    if (aborted) this.close();
+    else this.line.start();
     await ready;
     this.timer = setInterval(() => this.tick(), REPORT);
-  }
-
-  /** Resolves when the server is ready. What goes wrong, now or later, is the redial's. */
-  private async dial(signal: AbortSignal): Promise<void> {
-    const terms = this.terms ?? (await this.signalling.terms(signal)); // what they say of TURN is good for a while only
-    this.terms = null;
-    if (signal.aborted) return;
-    const ready = new Promise<void>((resolve) => (this.opened = resolve));
-    const call: Call = new Call(terms, this.sending, this.outputs, {
-      said: (text) => void (call === this.call && this.hear(text)),
-      up: () => this.sound(),
-      falters: (yes) => void (call === this.call && this.redial.falters(yes)),
-      over: (failure) => void (call === this.call && this.hungUp(failure)),
-    });
-    [this.call, this.measure] = [call, this.measuring(call)];
-    signal.addEventListener("abort", () => void (this.over || call.close())); // else it is closed when the server knows
-    call.pc.ontrack = ({ transceiver }) => void (call === this.call && this.welcome(transceiver));
-    await call.dial(this.signalling, this.wanted, signal);
-    await ready;
-    this.begun();
-  }
-
-  private measuring({ pc }: Call): Measure {
-    return new Measure(pc, this.options.jitterBuffer ?? JITTER, (mid, seconds) => this.desk.hold(mid, seconds));
   }
 
   get stems(): readonly Stem[] {
@@ -123,28 +99,27 @@ export class PeerStream implements Stream {
   }
 
   get away(): boolean {
-    return this.redial.away && !this.over;
+    return this.line.away && !this.over;
   }
 
   get position(): number {
-    const heard = this.measure?.heard ?? null;
-    return heard === null ? this.still : Math.max(0, this.origin + Math.round(heard));
+    return this.reckoning.position;
   }
 
   get sent(): number {
-    return this.origin + Math.round(this.measure?.figures.sent ?? 0);
+    return this.reckoning.sent;
+  }
+
+  get told(): number {
+    return this.finished ?? this.reckoning.told;
   }
 
   get latency(): LatencyFigures {
-    const { ear = null, figures = null } = this.measure ?? {};
-    const waited = figures?.network?.jitterBuffer ?? 0;
-    const device = 1000 * (this.context.outputLatency || 0);
-    const arrival = ear === null ? null : Math.max(0, ear - waited - device);
-    return { declared: this.ready.latency_ms, arrival, worst: null, ear, turn: null };
+    return this.reckoning.latency(this.ready.latency_ms, deviceDelay(this.context));
   }
 
   get stats(): StreamStats {
-    const { media = null, figures = null } = this.measure ?? {};
+    const { media = null, figures = null } = this.line.measure ?? {};
     return { server: this.server, player: null, media, network: figures?.network ?? null };
   }
 
@@ -161,25 +136,20 @@ export class PeerStream implements Stream {
     this.setPaused(true);
   }
 
-  /** One that is under way while the connection is lost comes with the next: what was sent before it has come, or never will. */
   mark(): Promise<number> {
-    const id = `m${this.marked++}`;
-    return new Promise((resolve) => {
-      this.marks.set(id, resolve);
-      this.call?.say(encode({ type: "mark", id }));
-    });
+    return this.marks.ask((id) => this.line.say(encode({ type: "mark", id })));
   }
 
   setGains(gains: Gains): void {
     this.wanted = { ...this.wanted, gains: { ...this.wanted.gains, ...gains } }; // which the next session begins with
-    this.call?.say(encode({ type: "gains", gains }));
+    this.line.say(encode({ type: "gains", gains }));
   }
 
   end(): void {
     if (this.over || this.ending) return;
     if (!this.ready) return this.close();
     this.ending = true;
-    if (this.call?.say(encode({ type: "end" }))) return;
+    if (this.line.say(encode({ type: "end" }))) return;
     this.done(this.told); // the rest is lost
     this.leave();
   }
@@ -197,12 +167,6 @@ export class PeerStream implements Stream {
     this.output.gain.setTargetAtTime(paused ? 0 : 1, this.context.currentTime, FADE);
   }
 
-  private welcome({ mid, receiver }: RTCRtpTransceiver): void {
-    if (mid === null) return;
-    receiver.jitterBufferTarget = this.options.jitterBuffer ?? JITTER; // the same for all: they play side by side
-    this.desk.welcome(mid, receiver.track);
-  }
-
   private hear(text: string): void {
     try {
       this.take(text);
@@ -215,25 +179,23 @@ export class PeerStream implements Stream {
     const message = decode(text);
     if (message?.type === "ready") this.start(message);
     else if (message?.type === "stats") {
-      this.told = Math.max(this.told, this.origin + message.told);
+      this.reckoning.advance(message.told);
       this.server = message;
       this.events.emit("stats", this.stats);
-    } else if (message?.type === "media" && this.measure) this.measure.media = message;
+    } else if (message?.type === "media" && this.line.measure) this.line.measure.media = message;
     else if (message?.type === "speakers") {
       this.timeline.take(this.chapters.take(message));
       this.events.emit("speakers", this.timeline);
-    } else if (message?.type === "mark") {
-      this.marks.get(message.id)?.(this.origin + message.sample);
-      this.marks.delete(message.id);
-    } else if (message?.type === "draining") this.events.emit("draining", message.deadline_ms);
-    else if (message?.type === "done") this.done(this.origin + message.samples);
+    } else if (message?.type === "mark") this.marks.came(message.id, this.reckoning.at(message.sample));
+    else if (message?.type === "draining") this.events.emit("draining", message.deadline_ms);
+    else if (message?.type === "done") this.done(this.reckoning.at(message.samples));
     else if (message?.type === "error" && message.fatal) this.complaint(fromServer(message.code, message.message), message.retry_after_ms);
     else if (message?.type === "error") this.events.emit("notice", message.message);
   }
 
   /** A server that goes away takes its sessions with it; there may be another, or the next. */
   private complaint(failure: Failure, wait?: number): void {
-    if (failure.code === "draining" && !this.ending) this.redial.lost(failure, wait);
+    if (failure.code === "draining" && !this.ending) this.line.lost(failure, wait);
     else this.fail(failure);
   }
 
@@ -241,12 +203,12 @@ export class PeerStream implements Stream {
     if (this.ready?.session === ready.session) throw new Error("got a second ready");
     this.desk.name(ready.stems, ready.channels, ready.tracks ?? []);
     this.ready = ready;
-    for (const id of this.marks.keys()) this.call?.say(encode({ type: "mark", id }));
-    this.opened();
+    for (const id of this.marks.ids) this.line.say(encode({ type: "mark", id }));
+    this.line.ready();
   }
 
   private done(samples: number): void {
-    this.told = this.finished = samples;
+    this.finished = samples;
     this.events.emit("done", samples);
   }
 
@@ -259,17 +221,13 @@ export class PeerStream implements Stream {
   private hungUp(failure: Failure): void {
     if (this.finished !== null) this.leave();
     else if (this.ending) this.fail(failure); // the rest is lost, and there is no sense in another call
-    else this.redial.lost(failure);
+    else this.line.lost(failure);
   }
 
   /** The call is over, and its session with it. */
   private lost(): void {
-    this.still = this.position;
-    this.origin = Math.max(this.sent, this.told, this.still);
-    this.measure?.close();
-    this.call = this.measure = null;
     this.desk.close();
-    const changed = this.chapters.broken(this.origin);
+    const changed = this.chapters.broken(this.reckoning.broken());
     if (changed === null) return;
     this.timeline.take(changed);
     this.events.emit("speakers", this.timeline);
@@ -283,7 +241,7 @@ export class PeerStream implements Stream {
   private tick(): void {
     this.ticks += 1;
     this.desk.listen();
-    if (this.ticks % 8 === 0) void this.measure?.take(this.context.outputLatency || 0);
+    if (this.ticks % 8 === 0) void this.line.measure?.take(deviceDelay(this.context));
     this.events.emit("progress", this);
   }
 
@@ -294,16 +252,14 @@ export class PeerStream implements Stream {
     this.events.emit("failed", failure);
   }
 
-  /** `told`: the server knows. It is told first: a session whose peer has gone away is one that it no longer finds. */
+  /** `told`: the server knows. */
   private leave(told: Promise<void> = Promise.resolve()): void {
     if (this.over) return;
     this.over = true;
     clearInterval(this.timer);
-    this.measure?.close();
-    this.redial.close();
     this.output.gain.setTargetAtTime(0, this.context.currentTime, FADE);
     this.sending.close();
-    void Promise.race([told, new Promise((resolve) => setTimeout(resolve, PATIENCE))]).then(() => this.call?.close());
+    this.line.close(told);
     setTimeout(() => {
       this.desk.close();
       this.output.disconnect();

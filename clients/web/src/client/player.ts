@@ -42,7 +42,7 @@ export class Player {
       channels: ready.channels,
       policy: policy(live, ready.rate),
       drift,
-      shared: crossOriginIsolated ? Ring.memory(stems * ready.channels, store, true) : null,
+      shared: Ring.shareable ? Ring.memory(stems * ready.channels, store, true) : null,
       capacity: store,
     };
     const node = new AudioWorkletNode(context, "rivulet-player", {

@@ -32,6 +32,11 @@ export class Ring {
     this.written = this.consumed = origin;
   }
 
+  /** Whether threads may share it. WebKitGTK says that the page is isolated, and has no SharedArrayBuffer all the same. */
+  static get shareable(): boolean {
+    return crossOriginIsolated && typeof SharedArrayBuffer !== "undefined";
+  }
+
   /** Memory for at least `least` samples a channel, shared between threads when `shared`. */
   static memory(channels: number, least: number, shared: boolean, origin = 0): RingMemory {
     const capacity = powerOfTwo(least);

@@ -2,6 +2,7 @@
 // thread, or stems that came, make the next blocks go out. A paused playhead reports no progress, so nothing more is sent.
 
 import type { Chunk, Ready, Start, Stats } from "./codec";
+import { deviceDelay } from "./device";
 import { Failure, asFailure } from "./errors";
 import { Lag } from "./lag";
 import { Latency } from "./latency";
@@ -167,7 +168,7 @@ export class Run {
   private progress(report: Report): void {
     this.report = report;
     const born = this.source.live && report.phase === "playing" ? this.latency.timeOf(report.position) : null;
-    if (born !== null) this.toEar = this.now - born + (this.context.outputLatency || 0);
+    if (born !== null) this.toEar = this.now - born + deviceDelay(this.context);
     this.latency.forget(report.position);
     this.on.report(report);
     this.pump();

@@ -40,6 +40,7 @@ export class SocketStream implements Stream {
   private constructor(readonly context: AudioContext, source: Source, options: ConnectOptions, wanted: Wanted, token: Token) {
     this.output = new GainNode(context);
     const { events } = this;
+    if (options.notice) events.on("notice", options.notice);
     this.run = new Run(context, this.output, source, connector(socketUrl(options.url), token), wanted, {
       ready: (ready) => this.begin(ready),
       report: () => this.progress(),

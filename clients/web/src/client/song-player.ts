@@ -96,7 +96,7 @@ export class SongPlayer {
     this.ended = false;
     const origin = this.start;
     const capacity = STORE * this.rate;
-    const memory = crossOriginIsolated ? Ring.memory(this.cache.planes, capacity, true, origin) : null;
+    const memory = Ring.shareable ? Ring.memory(this.cache.planes, capacity, true, origin) : null;
     this.ring = memory && new Ring(memory, origin);
     if (memory) this.lay(); // first, so that nothing is waited for between the old sound and the new
     this.tell({ type: "open", origin, memory, capacity, stretch: this.stretch });

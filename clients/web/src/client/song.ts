@@ -2,6 +2,7 @@
 // cache's affair alone, and go on when the server is gone.
 
 import type { Ready, Stats } from "./codec";
+import { deviceDelay } from "./device";
 import type { Failure } from "./errors";
 import type { Song } from "./file";
 import { Peaks } from "./peaks";
@@ -81,7 +82,7 @@ export class Deck {
   get ear(): number {
     const { player, context } = this;
     if (player === null || context === null || !this.playing) return this.position;
-    return Math.max(0, player.positionAt(context.currentTime - (context.outputLatency || 0)));
+    return Math.max(0, player.positionAt(context.currentTime - deviceDelay(context)));
   }
 
   /** Whether the whole song is kept; else what is around the playhead. */

@@ -42,6 +42,11 @@ export interface ConnectOptions {
   source?: AnySource;
   /** WebRTC: ms that the browser's jitter buffers aim at, the same for all stems (40). */
   jitterBuffer?: number;
+  /**
+   * What the server says for a person, from the first try on: that it is full, and when it is asked again. The event `notice` of a
+   * Stream tells the same, but only of what is said once there is a Stream.
+   */
+  notice?: (text: string) => void;
   /** Gives up the attempt, or closes the stream. */
   signal?: AbortSignal;
 }
@@ -71,7 +76,7 @@ export interface StreamEvents {
   stats: StreamStats; // the server has told something
   speakers: Timeline; // somebody began to speak, went on or ended
   stems: Chunk; // over a WebSocket: samples that came, before they are played (copy what is to be kept)
-  notice: string; // of the server, for a person
+  notice: string; // of the server, for a person; ConnectOptions.notice hears it from the beginning
   draining: number; // ms: the server is going away, and takes the session with it after so long
   away: boolean; // the connection is lost and looked for, or made again
   done: number; // samples: all stems have come

@@ -2,6 +2,7 @@
 
 import { type Device, devices } from "../../../client/microphone";
 import type { Model } from "../../../client/models";
+import { hasWebRTC } from "../../../client/peer-call";
 import type { TransportName } from "../../../client/stream";
 import type { Capacity } from "../../capacity";
 import type { Shell } from "../../shell";
@@ -16,6 +17,9 @@ const NOTES: Record<TransportName, string> = {
   websocket: "Untouched samples, all stems on one clock; a lost connection is made good.",
   webrtc: "Opus over UDP: steadier where packets are lost, and later by the browser's jitter buffers; a lost connection goes on with a new session.",
 };
+
+const CHOICE = "The browser's choice";
+const NO_WEBRTC = " This browser has no WebRTC: open the page in Chrome, Edge, Firefox or Safari to use it.";
 
 export class Form {
   readonly element = make("section", { class: "card", "aria-label": "Input" });
@@ -42,6 +46,8 @@ export class Form {
     row.append(this.kind.element, this.transport.element);
     this.element.append(row, this.note, grid, this.told);
     this.model.disabled = true;
+    fill(this.device, [], CHOICE); // some browsers take a second to list what there is
+    if (!hasWebRTC()) this.transport.withhold("webrtc");
     this.kind.onchange = this.transport.onchange = () => this.chosen();
     this.device.addEventListener("change", () => this.onchange());
     this.model.addEventListener("change", () => this.reset());
@@ -76,7 +82,7 @@ export class Form {
   /** Names are told only after an input was allowed: asked again then. */
   readonly list = async (): Promise<void> => {
     const { inputs, outputs } = await devices();
-    fill(this.device, inputs, "The browser's choice");
+    fill(this.device, inputs, CHOICE);
     this.onoutputs(outputs);
     this.show();
   };
@@ -92,7 +98,7 @@ export class Form {
     this.device.disabled = kind.value === "tab";
     write(this.lateness, ms(this.late.valueAsNumber));
     this.late.setAttribute("aria-valuetext", ms(this.late.valueAsNumber));
-    write(this.note, NOTES[this.transport.value]);
+    write(this.note, NOTES[this.transport.value] + (hasWebRTC() ? "" : NO_WEBRTC));
     write(this.told, account(choice, this.latency, capacity));
   }
 
@@ -138,16 +144,19 @@ interface Choices<T> {
   element: HTMLElement;
   value: T;
   onchange: () => void;
+  withhold(value: T): void; // it cannot be chosen
 }
 
 function choices<T extends string>(title: string, name: string, options: readonly [T, string][]): Choices<T> {
   const element = make("fieldset");
   const box = make("span", { class: "choices" });
-  const made: Choices<T> = { element, value: options[0][0], onchange: () => {} };
+  const inputs = new Map<T, HTMLInputElement>();
+  const made: Choices<T> = { element, value: options[0][0], onchange: () => {}, withhold: (value) => (inputs.get(value)!.disabled = true) };
   for (const [value, text] of options) {
     const one = make("label");
     const input = make("input", { type: "radio", name, value });
     input.checked = value === made.value;
+    inputs.set(value, input);
     input.addEventListener("change", () => {
       made.value = value;
       made.onchange();

@@ -34,6 +34,7 @@ export const open: Open = (host, shell) => {
   const buttons = make("div", { class: "transport" });
   buttons.append(start, pause, listen, time);
   const output = make("select", { id: "live-output" });
+  fill(output, [], "Default output");
   output.disabled = !("setSinkId" in AudioContext.prototype);
   transport.append(buttons, told, field("Sound goes to", output));
   const head = make("div");

@@ -66,7 +66,8 @@ export class Live {
       if (turn !== this.turn) return stop(input);
       this.input = input;
       this.enter("connecting");
-      const stream = await this.dial(context, input, wish);
+      const notice = (text: string): void => void (turn === this.turn && this.shell.notice(text));
+      const stream = await this.dial(context, input, wish, notice);
       if (turn !== this.turn) return stream.close();
       this.take(stream, turn);
     } catch (error) {
@@ -85,12 +86,12 @@ export class Live {
     this.halt("idle");
   }
 
-  private dial(context: AudioContext, source: MediaStream, { transport, model, latency }: Wish): Promise<Stream> {
+  private dial(context: AudioContext, source: MediaStream, { transport, model, latency }: Wish, notice: (text: string) => void): Promise<Stream> {
     this.monitor ??= new GainNode(context, { gain: this.listening ? 1 : 0 });
     this.monitor.connect(this.shell.output);
     return connect({
       url: this.shell.base, token: () => this.shell.key.token(), model, transport, context, source, destination: this.monitor,
-      ...(latency === null ? {} : { latency }),
+      notice, ...(latency === null ? {} : { latency }),
     });
   }
 
@@ -99,10 +100,10 @@ export class Live {
       if (turn === this.turn) act(value);
     };
     this.stream = stream;
+    this.shell.notice("");
     for (const track of this.input?.getAudioTracks() ?? []) track.addEventListener("ended", own(() => this.gone()));
     stream.on("progress", own(() => this.onprogress()));
     stream.on("stems", own((chunk) => this.onstems(chunk)));
-    stream.on("notice", own((text) => this.shell.notice(text)));
     stream.on("away", own(() => this.onchange()));
     stream.on("draining", own((ms) => this.shell.notice(`The server is going away: this session ends in at most ${Math.ceil(ms / 1000)} s.`)));
     stream.on("failed", own((failure) => this.fail(failure)));

@@ -1,6 +1,7 @@
 // The options of a meeting as a form: used with the next thing that is heard.
 
 import type { Model } from "../../../client/models";
+import { hasWebRTC } from "../../../client/peer-call";
 import { make } from "../../ui/elements";
 import { type Options, USUAL, musician, talkers } from "./options";
 
@@ -23,7 +24,8 @@ export class Form {
   constructor(private options: Options, change: (options: Options) => void, keep: (keep: boolean) => void) {
     for (const people of PEOPLE) this.max.append(new Option(people === 0 ? "As many as usual" : String(people), String(people)));
     for (const [seconds, text] of WAITS) this.buffer.append(new Option(text, String(seconds)));
-    this.transport.append(new Option("WebSocket", "websocket"), new Option("WebRTC", "webrtc"));
+    this.transport.append(new Option("WebSocket", "websocket"), new Option(hasWebRTC() ? "WebRTC" : "WebRTC: not in this browser", "webrtc"));
+    this.transport.options[1].disabled = !hasWebRTC();
     this.keep.checked = true;
     const fields = make("div", { class: "grid" });
     fields.append(

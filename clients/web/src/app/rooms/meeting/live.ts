@@ -19,7 +19,8 @@ export class Live implements Line {
     for (const track of sound.getAudioTracks()) track.addEventListener("ended", ended);
     const source = transport === "webrtc" ? sound : await CaptureSource.open(context, sound, { channels: 1, ended, owned: true });
     const token = (): Promise<string | null> => shell.key.token();
-    const options = { url: shell.base, token, context, source, transport, destination: shell.output, mono: true, ...given(wanted) };
+    const notice = (text: string): void => on.notice(text);
+    const options = { url: shell.base, token, context, source, transport, destination: shell.output, mono: true, notice, ...given(wanted) };
     const stream = await connect(options).catch((error: unknown) => {
       stop(sound);
       throw error;
@@ -31,7 +32,6 @@ export class Live implements Line {
     stream.on("stems", (chunk) => on.stems(chunk));
     stream.on("speakers", (timeline) => on.speakers(timeline));
     stream.on("progress", () => on.moved());
-    stream.on("notice", (text) => on.notice(text));
     stream.on("draining", (ms) => on.notice(`The server is going away: this session ends in at most ${Math.ceil(ms / 1000)} s.`));
     stream.on("away", (away) => on.away(away));
     stream.on("done", () => on.done());
