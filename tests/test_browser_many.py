@@ -131,6 +131,7 @@ def test_stems_over_webrtc_are_heard_side_by_side(tmp_path: Any, monkeypatch: py
 @pytest.mark.slow
 def test_eight_stems_for_ten_minutes(server: str, tmp_path: Any) -> None:
     told = measured(server, 600, tmp_path)
+    print(told)
     assert browser.good(told), told
 
 
@@ -144,4 +145,9 @@ def test_the_measure_sees_a_stem_that_is_late() -> None:
     told = browser.figures(first, last, [0, None])
     assert told["drift_ms"] == pytest.approx(-10)
     assert not browser.good(told)
+    now = first | {"time": 2.5, "sent": 48_000, "skipped": 64}
+    assert browser.happened(0.5, first, now) == [
+        {"at_s": 2.0, "underruns": 0, "skipped": 64, "gaps": 0, "microphone_silent_ms": 500.0}
+    ]
+    assert browser.happened(0.5, first, first | {"time": 2.5}) == []
     assert browser.good(browser.figures(first, last | {"position": 480_000}, [0, 0]))

@@ -74,11 +74,25 @@ def watch(page: Any, found: argparse.Namespace) -> dict[str, Any]:
     page.wait_for_timeout(1000 * found.warmup)
     names = [stem["name"] for stem in page.evaluate("rivulet.state().stems")]
     stems = [together(page, names)]
-    first = sample(page)
-    page.wait_for_timeout(1000 * found.seconds)
-    last = sample(page)
+    first = last = sample(page)
+    when: list[dict[str, float]] = []
+    for _ in range(2 * round(found.seconds) + 2):  # by the clock of the sound; not for ever, if that stands still
+        if (left := first["time"] + found.seconds - last["time"]) <= 0:
+            break
+        page.wait_for_timeout(1000 * min(left, 1.0))
+        before, last = last, sample(page)
+        when += happened(first["time"], before, last)
     stems.append(together(page, names))
-    return {"stems": len(names), **figures(first, last, stems)}
+    return {"stems": len(names), **figures(first, last, stems), "when": when}
+
+
+def happened(origin: float, before: dict[str, Any], now: dict[str, Any]) -> list[dict[str, float]]:
+    """What went wrong between two samples of the page's state, and for how long the microphone gave nothing: at most one row."""
+    rows = {key: now[key] - before[key] for key in ("underruns", "skipped", "gaps")}
+    if not any(rows.values()):
+        return []
+    silent = now["time"] - before["time"] - (now["sent"] - before["sent"]) / RATE
+    return [{"at_s": round(now["time"] - origin, 1), **rows, "microphone_silent_ms": round(1000 * silent, 1)}]
 
 
 def figures(first: dict[str, Any], last: dict[str, Any], apart: Sequence[int | None]) -> dict[str, Any]:
