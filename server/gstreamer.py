@@ -82,8 +82,8 @@ def _number(name: str, text: str | None, kind: Callable[[str], Any], expected: s
 
 def _split(message: bytes) -> Iterator[bytes]:
     """A `stems.v1` message as the element wants it: no header, stereo, and in parts of at most `LARGEST` bytes."""
-    _, _, stems, channels, frames, _ = binary.HEADER.unpack_from(message)
-    pcm = np.frombuffer(message, "<f4", offset=binary.HEADER.size).reshape(stems, frames, channels)
+    _, pcm = binary.unpack(message)
+    stems, frames, channels = pcm.shape
     pcm = np.repeat(pcm, 2, axis=2) if channels == 1 else pcm
     step = max(1, LARGEST // (4 * stems * 2))
     for at in range(0, frames, step):

@@ -64,3 +64,9 @@ def pack(chunk: Chunk, format: str) -> bytes:
     if format == "s16le":
         samples = np.clip(np.rint(samples * 32768), -32768, 32767)
     return head + samples.astype(FORMATS[format]).tobytes()
+
+
+def unpack(message: bytes) -> tuple[int, Array]:
+    """The start, and the stems as they lie in a message of f32le: `[S, T, C]`, a view of it."""
+    _, _, stems, channels, frames, start = HEADER.unpack_from(message)
+    return start, np.frombuffer(message, "<f4", offset=HEADER.size).reshape(stems, frames, channels)

@@ -285,22 +285,22 @@ def dropouts(page: Any) -> Any:
 # ---- how soon a knob acts
 
 MARK = 15_000  # Hz: no stem of this model reaches it
-SEQUENCE = """async () => {
+SEQUENCE = """async (loudest) => {
   const stream = rivulet.stream();
   const context = stream.context;
   const right = new ChannelMergerNode(context, { numberOfInputs: 2 });
   right.connect(stream.output);
   const after = (seconds) => new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
   const tap = await rivulet.tap();
-  // The loudest alone: stems over WebRTC are some samples apart for moments, and then their sum is no measure of a gain.
-  const [heard, other] = stream.stems.toSorted((a, b) => b.level - a.level);
-  for (const stem of stream.stems) stem.gain = stem === heard ? 1 : 0;
-  const turn = async (stem, change) => {  // and a mark of 20 ms on the right, as soon as the page can make one
+  const sorted = stream.stems.toSorted((a, b) => b.level - a.level);
+  const [heard, other] = [sorted.slice(0, loudest), sorted.at(-1)];
+  for (const stem of stream.stems) stem.gain = heard.includes(stem) ? 1 : 0;
+  const turn = async (stems, change) => {  // and a mark of 20 ms on the right, as soon as the page can make one
     const tone = new OscillatorNode(context, { frequency: 15000 });
     tone.connect(new GainNode(context, { gain: 0.2 })).connect(right, 0, 1);
     tone.start();
     tone.stop(context.currentTime + 0.02);
-    Object.assign(stem, change);
+    for (const stem of stems) Object.assign(stem, change);
     await after(0.4);
   };
   await after(0.5);
@@ -308,8 +308,8 @@ SEQUENCE = """async () => {
   await turn(heard, { muted: false });
   await turn(heard, { gain: 0.25 });
   await turn(heard, { gain: 1 });
-  await turn(other, { solo: true });
-  await turn(other, { solo: false });
+  await turn([other], { solo: true });
+  await turn([other], { solo: false });
   const { left, right: marks } = await tap.stop();
   right.disconnect();
   return [asText(left), asText(marks)];
@@ -333,9 +333,12 @@ def level(left: Sound, at: int) -> float:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_mute_solo_and_gains_act_within_50_ms_and_without_a_click(server: str, tmp_path: Path, transport: str) -> None:
+    """Over the WebSocket three stems together, which are nearly all of the tone, steadily. Over WebRTC they are some samples
+    apart for moments, and their sum says nothing of a gain: one alone, to which the model gives now more, now less of it."""
+    loudest, wanders = (3, 0.05) if transport == "websocket" else (1, 0.2)
     with chromium(write(tmp_path / "tone.wav", tone())) as browser, room(browser, server) as page:
         start(page, transport)
-        left, right = undisturbed(page, SEQUENCE)
+        left, right = undisturbed(page, f"({SEQUENCE})({loudest})")
         button(page, "Stop").click()
         until(page, "s.phase === 'idle'")
     places = marks(right)
@@ -343,10 +346,8 @@ def test_mute_solo_and_gains_act_within_50_ms_and_without_a_click(server: str, t
     full = level(left, places[0] - RATE // 10)
     assert full > 0.1, "the tone is heard"
     for at, wanted in zip(places, (0, 1, 0.25, 1, 0, 1), strict=True):
-        now = (
-            level(left, at + 2400) / full
-        )  # of the tone the model gives this stem now more, now less, by some per cent
-        assert now == pytest.approx(wanted, abs=0.12), "50 ms after the knob was turned"
+        now = level(left, at + 2400) / full
+        assert now == pytest.approx(wanted, rel=wanders, abs=0.05), "50 ms after the knob was turned"
     # The tone's own steepest step, and that of a gain which goes from one to nothing (a ramp of 10 ms over the WebSocket, an
     # exponential of 2.5 ms over WebRTC), at twice what they come to together. A cut of the tone would be a step of `full`.
     own, ramp = 2 * np.pi * 440 / RATE, 1 / 480 if transport == "websocket" else 1 / 120

@@ -25,7 +25,6 @@ from server.webrtc.report import Report
 from server.webrtc.send import Outgoing
 from server.webrtc.waiting import first_of
 from streaming import binary, wire
-from streaming.framing import Array
 from streaming.wire import ClientError
 
 log = logging.getLogger(__name__)
@@ -79,7 +78,8 @@ class RtcTransport:
             raise Gone
         if isinstance(message, bytes):
             if self.outgoing is not None:
-                self.outgoing.write(*unpack(message))
+                start, pcm = binary.unpack(message)
+                self.outgoing.write(start, pcm.transpose(0, 2, 1))
             return
         body = json.loads(message)
         if body["type"] == "done":
@@ -205,13 +205,6 @@ class RtcTransport:
             self.outgoing.close()
         if self.channel is not None:
             self.channel.close()
-
-
-def unpack(message: bytes) -> tuple[int, Array]:
-    """The start and the stems, `[S, C, T]` float32, of a binary message in f32le."""
-    _, _, stems, channels, frames, start = binary.HEADER.unpack_from(message)
-    pcm = np.frombuffer(message, "<f4", offset=binary.HEADER.size).reshape(stems, frames, channels)
-    return start, pcm.transpose(0, 2, 1)
 
 
 def _is_end(text: str) -> bool:
