@@ -12,9 +12,11 @@ import torch
 from models.sortformer import load
 from models.training.conversations import Speakers
 from models.training.data import Clip, SpeechBank
-from models.training.diarize import SLOTS, STACK, Diarize, Size, compressed, error_rate, in_order, streamed
+from models.training.diarize import Diarize, compressed, error_rate, in_order
 from models.training.evaluate_diarize import rttm_flags, smooth, whole
+from models.training.formants import envelope, shifted
 from models.training.meetings import FRAME, MeetingMixer, speaking
+from models.training.sortformer import SLOTS, STACK, Network, Size, log_mels, stacked, streamed
 from models.training.voices import encoder, mel_bands, mels
 
 TINY = Size(hidden=32, layers=2, heads=2, head_hidden=16, cache=24, fifo=24, period=12)
@@ -122,11 +124,47 @@ def test_what_a_stream_keeps_is_grouped_by_person_in_order_of_time() -> None:
 def test_features_are_those_of_the_models_own_processor(bank: SpeechBank) -> None:
     from transformers import NemotronAsrStreamingFeatureExtractor
 
-    network = Diarize(bank, None, TINY).network()
     pcm = MeetingMixer(bank, bank.train).one(np.random.default_rng(2), 4, 2).pcm
-    own = network.features(torch.from_numpy(pcm)[None])[0]
+    own = log_mels(torch.from_numpy(pcm)[None])[0]
     theirs = NemotronAsrStreamingFeatureExtractor(feature_size=128)(pcm, sampling_rate=16000, return_tensors="pt")
     torch.testing.assert_close(own, theirs["input_features"][0, : len(own)], atol=1e-4, rtol=0)
+
+
+def test_the_way_through_the_weights_is_the_models_own(bank: SpeechBank) -> None:
+    torch.manual_seed(1)
+    network = Network(TINY).eval()
+    with torch.no_grad():
+        network.model.silence_embeds.normal_()
+        mels = log_mels(torch.from_numpy(MeetingMixer(bank, bank.train).one(np.random.default_rng(2), 4, 2).pcm)[None])
+        silent = torch.zeros(1, 50, dtype=torch.bool)
+        told, _ = network(stacked(mels), silent)
+        meant = network.model.model(input_features=mels).last_hidden_state
+        torch.testing.assert_close(told, network.model.classifier(meant), atol=1e-4, rtol=0)
+        silent[0, 7] = True
+        frames = network.model.model.audio_tower.embedder(mels)
+        frames[0, 7] = network.model.silence_embeds
+        meant = network.model.model(inputs_embeds=frames).last_hidden_state
+        torch.testing.assert_close(
+            network(stacked(mels), silent)[0], network.model.classifier(meant), atol=1e-4, rtol=0
+        )
+
+
+@pytest.mark.parametrize("ratio", [0.84, 1.0, 1.19])
+def test_formants_move_and_the_pitch_stays(ratio: float) -> None:
+    """Pulses at 110 Hz through a resonance at 1000 Hz."""
+    t = np.arange(16000 * 2)
+    ringing = np.exp(-np.arange(400) / 60) * np.sin(2 * np.pi * 1000 * np.arange(400) / 16000)
+    pcm = np.convolve((t * 110 // 16000 != (t - 1) * 110 // 16000).astype(np.float32), ringing)[: len(t)].astype(
+        np.float32
+    )
+    heard = shifted(0.1 * pcm, ratio)
+    assert heard.shape == pcm.shape
+    power = np.abs(np.fft.rfft(heard * np.hanning(len(heard)))) ** 2
+    spectrum = torch.stft(torch.from_numpy(heard), 512, 128, window=torch.hann_window(512), return_complex=True).abs()
+    peak = int(envelope(spectrum)[:, 40:-40].mean(1)[10:].argmax()) + 10
+    assert peak * 16000 / 512 == pytest.approx(1000 * ratio, abs=70)
+    lag = np.fft.irfft(power)[100:200].argmax() + 100
+    assert 16000 / lag == pytest.approx(110, rel=0.02)
 
 
 def test_a_few_steps_lower_the_loss_and_the_export_comes_back(bank: SpeechBank, tmp_path: Path) -> None:
@@ -140,8 +178,10 @@ def test_a_few_steps_lower_the_loss_and_the_export_comes_back(bank: SpeechBank, 
     losses = []
     for step in range(24):
         batch = tuple(torch.from_numpy(part) for part in task.batch(np.random.default_rng((0, step)), 3))
-        assert batch[1].shape[1] * FRAME == batch[0].shape[1]
-        assert int(batch[3].max()) < batch[1].shape[1] // STACK
+        rows, frames = batch[0].shape[:2]
+        assert batch[1].shape == (rows, frames)
+        assert batch[2].shape == (rows, frames * STACK, SLOTS)
+        assert not batch[2].unflatten(1, (frames, STACK))[batch[1]].any()  # nobody speaks in the learned silence
         loss = task.loss(network, batch, 0.0)
         optimizer.zero_grad()
         loss.backward()

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 
 STEMS = ("vocals", "drums", "bass", "other")
 AUDIO = {".wav", ".flac", ".ogg", ".mp3"}
+FORMANTS = (0.84, 0.92, 1.09, 1.19)  # of the voices that `formants.py` makes
 BLOCK = 22050  # samples; activity of a track is known to this precision
 
 Samples = NDArray[np.int16]
@@ -40,12 +42,16 @@ class Clip:
 
 @dataclass(frozen=True)
 class SpeechBank:
-    """All speech, end to end. `pcm` is `[N]`; rooms are impulse responses `[n]`, direct sound first."""
+    """All speech, end to end. `pcm` is `[N]`; rooms are impulse responses `[n]`, direct sound first.
+
+    `shifted` are the same recordings with other formants (`formants.py`), each like `pcm`; none where they were not made.
+    """
 
     pcm: Samples
     train: tuple[Clip, ...]
     validation: tuple[Clip, ...]
     rooms: tuple[NDArray[np.float32], ...]
+    shifted: tuple[Samples, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -120,6 +126,11 @@ def rooms(data: Path, cache: Path, rate: int) -> tuple[NDArray[np.float32], ...]
     return tuple(room(path, rate) for path in speech_files(data)[1])
 
 
+def formant_file(cache: Path, ratio: float) -> Path:
+    """Where the speech with formants at `ratio` of their frequencies lies."""
+    return cache / f"speech_formants_{round(100 * ratio):03d}.npy"
+
+
 def speech_bank(data: Path, cache: Path, rate: int = 16000) -> SpeechBank:
     """Decode once into `cache`, map ever after.
 
@@ -145,6 +156,7 @@ def speech_bank(data: Path, cache: Path, rate: int = 16000) -> SpeechBank:
         tuple(clip for clip in clips_read if clip.group not in out),
         tuple(clip for clip in clips_read if clip.group in out),
         rooms(data, cache, rate),
+        tuple(np.load(path, mmap_mode="r") for path in map(partial(formant_file, cache), FORMANTS) if path.is_file()),
     )
 
 

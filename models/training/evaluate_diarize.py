@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from models.sortformer import SortformerDiarizer, load
 from models.training.data import speech_bank
-from models.training.diarize import SLOTS, error_rate
+from models.training.diarize import error_rate
 from models.training.meetings import FRAME, Flags, MeetingMixer
+from models.training.sortformer import SLOTS
 
 Figures = list[dict[str, Any]]
 PROFILES = ("1.04s", "0.32s")

@@ -1,7 +1,8 @@
 """The training loop: AdamW, averaged weights, a schedule by the clock, checkpoints that resume exactly.
 
 On a GPU the network runs in bfloat16 where `torch.autocast` finds that safe; losses, transforms and weights stay in single
-precision. On a CPU everything does: without bfloat16 in hardware, half precision is many times slower.
+precision. So it does on a CPU that has bfloat16, where the task says that this pays; elsewhere everything is single: without
+it in hardware, half precision is many times slower.
 """
 
 from __future__ import annotations
@@ -67,12 +68,19 @@ def in_single(told: Any) -> Any:
     return tuple(in_single(part) for part in told) if isinstance(told, tuple) else told
 
 
-def mixed_precision(network: nn.Module) -> None:
+def half_pays(task: Task, device: str) -> bool:
+    """Whether the network is to run in bfloat16 there."""
+    if torch.device(device).type == "cuda":
+        return True
+    return getattr(task, "half_on_cpu", False) and bool(torch.cpu._is_avx512_bf16_supported())
+
+
+def mixed_precision(network: nn.Module, device: str) -> None:
     """From now on `network(...)` computes in bfloat16 where that is safe, and answers in float32."""
     plain = network.forward
 
     def forward(*inputs: Any) -> Any:
-        with torch.autocast("cuda", torch.bfloat16):
+        with torch.autocast(torch.device(device).type, torch.bfloat16):
             return in_single(plain(*inputs))
 
     network.forward = forward  # type: ignore[method-assign]
@@ -98,8 +106,8 @@ class Run:
         self.network = task.network().to(device)
         self.average = task.network().to(device).requires_grad_(False)
         self.average.load_state_dict(self.network.state_dict())
-        if torch.device(device).type == "cuda":
-            mixed_precision(self.network)
+        if half_pays(task, device):
+            mixed_precision(self.network, device)
         weights = [p for p in self.network.parameters() if p.ndim > 1]
         others = [p for p in self.network.parameters() if p.ndim <= 1]
         groups = [{"params": weights, "weight_decay": 0.01}, {"params": others, "weight_decay": 0.0}]

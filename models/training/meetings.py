@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
+from scipy.signal import fftconvolve, oaconvolve
 
 from models.training.conversations import Audio, Speakers, equaliser, made_room, mu_law
 from models.training.data import Clip, SpeechBank, floats
@@ -49,7 +50,8 @@ class Meeting:
     Attributes:
         pcm: `[T]` at 16 kHz.
         active: speech of each person by frames of 10 ms, `[T // 160, P]`, in the order of their first words.
-        people: a number for each of them: the speaker's, times the number of speeds, plus the speed's.
+        people: a number for each of them: (the speaker's, times the number of formants, plus theirs) times the number of
+            speeds, plus the speed's.
     """
 
     pcm: Audio
@@ -87,26 +89,41 @@ def turns(rng: Generator, people: int, seconds: float) -> list[Turn]:
 
 
 class MeetingMixer:
-    """Meetings of speakers of a bank; each draw is a new one."""
+    """Meetings of speakers of a bank; each draw is a new one.
 
-    def __init__(self, bank: SpeechBank, clips: Sequence[Clip], speeds: Sequence[float] = SPEEDS) -> None:
+    Args:
+        bank, clips: recordings, and which of them.
+        speeds: a voice at each of these is a person of its own;
+        shifted: with each of the bank's formants too.
+    """
+
+    def __init__(
+        self, bank: SpeechBank, clips: Sequence[Clip], speeds: Sequence[float] = SPEEDS, shifted: bool = False
+    ) -> None:
         self.speakers, self.bank, self.speeds = Speakers(bank, clips), bank, tuple(speeds)
+        self.voices = (bank.pcm, *(bank.shifted if shifted else ()))
         self.flags = {
             clip.start: speaking(floats(bank.pcm[clip.start : clip.start + clip.length]))
             for group in self.speakers.groups
             for clip in group
         }
 
+    @property
+    def kinds(self) -> int:
+        """How many persons are made of one speaker."""
+        return len(self.voices) * len(self.speeds)
+
     def say(self, rng: Generator, person: int, seconds: float) -> tuple[Audio, Flags]:
         """One utterance that begins with speech: samples at unit RMS, and its activity."""
-        group = self.speakers.groups[person // len(self.speeds)]
-        speed = self.speeds[person % len(self.speeds)]
+        speaker, kind = divmod(person, self.kinds)
+        group = self.speakers.groups[speaker]
+        recorded, speed = self.voices[kind // len(self.speeds)], self.speeds[kind % len(self.speeds)]
         clip = group[rng.integers(len(group))]
         flags = self.flags[clip.start]
         wanted = min(int(seconds * speed * 100) + 1, len(flags))
         starts = np.flatnonzero(flags[: max(1, len(flags) - wanted + 1)])
         first = int(rng.choice(starts)) if len(starts) else 0
-        pcm = floats(self.bank.pcm[clip.start + first * FRAME : clip.start + (first + wanted) * FRAME])
+        pcm = floats(recorded[clip.start + first * FRAME : clip.start + (first + wanted) * FRAME])
         told = flags[first : first + wanted]
         length = int(len(pcm) / speed / FRAME) * FRAME
         if speed != 1:
@@ -121,7 +138,7 @@ class MeetingMixer:
     def one(self, rng: Generator, seconds: float, people: int, clean: bool = False) -> Meeting:
         """A meeting of this length with at most so many people; `clean` leaves out noise, rooms and telephones."""
         length = round(seconds * 100) * FRAME
-        chosen = [n * len(self.speeds) + int(rng.integers(len(self.speeds))) for n in self.speakers.draw(rng, people)]
+        chosen = [n * self.kinds + int(rng.integers(self.kinds)) for n in self.speakers.draw(rng, people)]
         dry = np.zeros((people, length), np.float32)
         active = np.zeros((length // FRAME, people), bool)
         for turn in turns(rng, people, seconds):
@@ -140,25 +157,23 @@ class MeetingMixer:
     def heard(self, rng: Generator, dry: Audio, clean: bool) -> Audio:
         """`[P, T]` dry voices to what one microphone hears, `[T]`."""
         length = dry.shape[1]
-        size = 1 << (length + 5600 - 1).bit_length() if length < 1 << 19 else length + 5600
         reverberant = not clean and rng.random() < 0.5
         telephone = not clean and rng.random() < 0.15
         taps = 2048
-        total = np.zeros(size // 2 + 1, np.complex64)
+        pcm = np.zeros(length, np.float32)
         for voice in dry:
             gain = equaliser(rng, taps // 2 + 1, 16000) if not clean else np.ones(taps // 2 + 1, np.float32)
             if telephone:
                 hertz = np.arange(taps // 2 + 1) * (16000 / taps)
                 gain = gain / np.sqrt((1 + (hertz / 3400) ** 24) * (1 + (300 / np.maximum(hertz, 1)) ** 8))
-            response = np.roll(np.fft.irfft(gain, taps), taps // 2)[taps // 4 : 3 * taps // 4] * np.hanning(taps // 2)
-            way = np.fft.rfft(np.roll(np.pad(response, (0, size - taps // 2)), -taps // 4).astype(np.float32))
+            way = np.roll(np.fft.irfft(gain, taps), taps // 2)[taps // 4 : 3 * taps // 4] * np.hanning(taps // 2)
             if reverberant:
                 real = self.bank.rooms and rng.random() < 0.4
                 room = self.bank.rooms[rng.integers(len(self.bank.rooms))] if real else made_room(rng, 16000)
-                way = way * np.fft.rfft(room.astype(np.float32), size)
+                way = fftconvolve(way, room)
             spread = decibels(rng.uniform(-5, 5))
-            total += (np.fft.rfft(voice, size) * way * np.float32(spread)).astype(np.complex64)
-        pcm = np.asarray(np.fft.irfft(total, size)[:length], np.float32)
+            heard = oaconvolve(voice, way.astype(np.float32))[taps // 4 : taps // 4 + length]
+            pcm += heard * np.float32(spread)
         if not clean and rng.random() < 0.6:
             pcm = pcm + coloured_noise(rng, length) * rms(pcm) * decibels(rng.uniform(-40, -12))
         if telephone:

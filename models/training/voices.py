@@ -5,9 +5,10 @@ in the package; L. Wan et al., "Generalized end-to-end loss for speaker verifica
 thousands. While the diarizer trains, its frames with one voice are also asked for that voice's embedding by a linear map
 that is thrown away afterwards.
 
-`python -m models.training.voices [--data DIR] [--cache DIR]` writes `cache/voices.npz`: for each speaker and each speed of
-`meetings.SPEEDS` one embedding of 256 numbers, the mean over windows of 1.6 s. With `--pack FOLDER` it writes the published
-weights as the live diarizer ships them (`models/embedded/voiceprint`), Silero VAD's (PyPI `silero-vad`, MIT) too.
+`python -m models.training.voices [--data DIR] [--cache DIR]` writes `cache/voices.npz`: for each speaker, each of the
+bank's formants and each speed of `meetings.SPEEDS` one embedding of 256 numbers, the mean over windows of 1.6 s. With
+`--pack FOLDER` it writes the published weights as the live diarizer ships them (`models/embedded/voiceprint`), Silero VAD's
+(PyPI `silero-vad`, MIT) too.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from models.training.meetings import SPEEDS, speaking
 from models.training.mixing import resampled, rms
 
 WIDTH = voiceprint.WIDTH
-WINDOW, STEP = 160, 80  # frames of 10 ms
+WINDOW = 160  # frames of 10 ms
+ENOUGH_S = 20.0  # of a voice
 
 
 def package(name: str) -> Path:
@@ -98,6 +100,21 @@ def mels(pcm: NDArray[np.float32]) -> Tensor:
     return power
 
 
+def spoken(pcm: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What is speech of a clean recording, without its pauses."""
+    pcm = pcm[: len(pcm) // 160 * 160]
+    return pcm.reshape(-1, 160)[speaking(pcm)].ravel()
+
+
+def embedding(network: voiceprint.Encoder, voice: NDArray[np.float32], speed: float) -> NDArray[np.float32]:
+    """The mean over windows of `voice [T]` played at this speed, of unit length, `[256]`."""
+    frames = mels(resampled(voice, speed, int((len(voice) - 4) / speed)))
+    frames = nn.functional.pad(frames, (0, 0, 0, max(0, WINDOW - len(frames))))
+    with torch.no_grad():
+        mean = network(frames.unfold(0, WINDOW, WINDOW).transpose(1, 2)).mean(0)
+    return np.asarray((mean / mean.norm()).numpy(), np.float32)
+
+
 def main(words: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m models.training.voices", description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
@@ -108,26 +125,17 @@ def main(words: list[str] | None = None) -> None:
         return pack(chosen.pack)
     bank, network = speech_bank(chosen.data, chosen.cache), encoder()
     speakers = Speakers(bank, bank.train)
-    table = np.zeros((len(speakers.names), len(SPEEDS), WIDTH), np.float32)
+    voices = (bank.pcm, *bank.shifted)
+    table = np.zeros((len(speakers.names), len(voices), len(SPEEDS), WIDTH), np.float32)
     for number, group in enumerate(speakers.groups):
-        heard = []
-        for clip in group[:6]:
-            pcm = floats(bank.pcm[clip.start : clip.start + min(clip.length, 15 * 16000)])
-            heard.append(pcm[: len(pcm) // 160 * 160].reshape(-1, 160)[speaking(pcm)].ravel())
-        voice = np.concatenate(heard)
-        for index, speed in enumerate(SPEEDS):
-            length = int((len(voice) - 4) / speed)
-            frames = mels(resampled(voice, speed, length))
-            starts = range(0, max(1, len(frames) - WINDOW + 1), STEP)
-            frames = nn.functional.pad(frames, (0, 0, 0, max(0, WINDOW - len(frames))))
-            with torch.no_grad():
-                told = network(torch.stack([frames[start : start + WINDOW] for start in starts]))
-            mean = told.mean(0)
-            table[number, index] = (mean / mean.norm()).numpy()
+        for kind, recorded in enumerate(voices):
+            heard = [spoken(floats(recorded[clip.start : clip.start + clip.length])) for clip in group[:6]]
+            for index, speed in enumerate(SPEEDS):
+                table[number, kind, index] = embedding(network, np.concatenate(heard)[: round(ENOUGH_S * 16000)], speed)
     np.savez(chosen.cache / "voices.npz", names=np.array(speakers.names), table=table)
     flat = table.reshape(-1, WIDTH)
     print(
-        f"{len(speakers.names)} speakers at {len(SPEEDS)} speeds; mean cosine between them {float((flat @ flat.T).mean()):.2f}"
+        f"{len(flat)} voices of {len(speakers.names)} speakers; mean cosine between them {float((flat @ flat.T).mean()):.2f}"
     )
 
 
