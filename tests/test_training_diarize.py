@@ -15,7 +15,7 @@ from models.training.data import Clip, SpeechBank
 from models.training.diarize import Diarize, compressed, error_rate, in_order
 from models.training.evaluate_diarize import rttm_flags, smooth, whole
 from models.training.formants import envelope, shifted
-from models.training.meetings import FRAME, MeetingMixer, speaking
+from models.training.meetings import FRAME, MeetingMixer, speaking, through
 from models.training.sortformer import SLOTS, STACK, Network, Size, log_mels, stacked, streamed
 from models.training.voices import encoder, mel_bands, mels
 
@@ -60,6 +60,16 @@ def test_a_meeting_tells_who_speaks_in_the_order_of_first_words(bank: SpeechBank
         level = np.square(meeting.pcm.reshape(-1, FRAME)).mean(1)
         silent = ~meeting.active.any(1)
         assert level[silent].mean() < 0.05 * level[~silent].mean()
+
+
+def test_through_is_convolution() -> None:
+    rng = np.random.default_rng(4)
+    for length, sizes in ((1, (3,)), (4000, (1, 700)), (50000, (1024, 5600))):
+        pcm, *responses = (rng.standard_normal(n).astype(np.float32) for n in (length, *sizes))
+        meant = pcm
+        for response in responses:
+            meant = np.convolve(meant, response)
+        np.testing.assert_allclose(through(pcm, responses), meant, atol=1e-2, rtol=1e-4)
 
 
 def test_rooms_noise_and_telephones_keep_length_and_stay_finite(bank: SpeechBank) -> None:

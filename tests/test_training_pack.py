@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +14,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from models.training import formants  # noqa: E402
 from models.training.conversations import ConversationMixer  # noqa: E402
-from models.training.data import Clip, SpeechBank, Track, music_bank, speech_bank, store_track  # noqa: E402
+from models.training.data import FORMANTS, Clip, SpeechBank, Track, music_bank, speech_bank, store_track  # noqa: E402
 from models.training.mixing import MusicMixer  # noqa: E402
 from models.training.pack import alike, by_importance, by_speaker, expand, main, pack, size_of  # noqa: E402
 
@@ -77,6 +79,19 @@ def test_speech_comes_back_in_its_place(cache: Path, tmp_path: Path) -> None:
     stamp = (tmp_path / "p" / "speech.npy").stat().st_mtime_ns
     expand(tmp_path / "p")
     assert (tmp_path / "p" / "speech.npy").stat().st_mtime_ns == stamp  # once
+
+
+def test_voices_with_other_formants_are_made_again_where_the_pack_goes(cache: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    shutil.copytree(cache, own)
+    formants.write(speech_bank(tmp_path, own), own)
+    main(["diarize", "--out", str(tmp_path / "p"), "--cache", str(own), "--data", str(tmp_path), "--limit-mib", "3"])
+    assert not list((tmp_path / "p").glob("*.npy"))
+    expand(tmp_path / "p")
+    before, after = speech_bank(tmp_path, own), speech_bank(tmp_path, tmp_path / "p")
+    assert len(before.shifted) == len(after.shifted) == len(FORMANTS)
+    assert all(part.shape == after.pcm.shape for part in after.shifted)
+    assert not np.array_equal(after.shifted[0], after.pcm)
 
 
 def test_music_comes_back_at_its_rate_length_and_level(cache: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.training.data import FORMANTS, floats, formant_file, speech_bank
+from models.training.data import FORMANTS, SpeechBank, floats, formant_file, speech_bank
 
 SIZE, HOP, LIFTER = 512, 128, 32  # samples at 16 kHz
 
@@ -44,23 +44,28 @@ def shifted(pcm: NDArray[np.float32], ratio: float) -> NDArray[np.float32]:
     return np.asarray(torch.istft(changed, SIZE, HOP, window=window, length=len(pcm)).numpy(), np.float32)
 
 
-def main(words: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m models.training.formants", description=__doc__)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--cache", type=Path, default=Path("runs/cache"))
-    chosen = parser.parse_args(words)
-    bank = speech_bank(chosen.data, chosen.cache)
+def write(bank: SpeechBank, cache: Path) -> None:
+    """The files of all `FORMANTS`."""
     for ratio in FORMANTS:
         out = np.array(bank.pcm)
         for clip in bank.train:
             span = slice(clip.start, clip.start + clip.length)
             told = shifted(floats(bank.pcm[span]), ratio)
             out[span] = (told * min(1.0, 0.99 / max(1e-6, float(np.abs(told).max()))) * 32767).astype(np.int16)
-        path = formant_file(chosen.cache, ratio)
+        path = formant_file(cache, ratio)
         part = path.with_suffix(".part.npy")
         np.save(part, out)
         part.replace(path)
-        print(f"{path.name}: formants at {ratio:g} of {len(bank.train)} recordings")
+
+
+def main(words: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m models.training.formants", description=__doc__)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--cache", type=Path, default=Path("runs/cache"))
+    chosen = parser.parse_args(words)
+    bank = speech_bank(chosen.data, chosen.cache)
+    write(bank, chosen.cache)
+    print(f"{len(bank.train)} recordings with formants at {', '.join(f'{ratio:g}' for ratio in FORMANTS)}")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
-from scipy.signal import fftconvolve, oaconvolve
 
 from models.training.conversations import Audio, Speakers, equaliser, made_room, mu_law
 from models.training.data import Clip, SpeechBank, floats
@@ -41,6 +40,20 @@ def speaking(pcm: Audio, gap_s: float = 0.3) -> Flags:
         if end - start < 5 and lonely:
             active[start:end] = False
     return active
+
+
+def through(pcm: Audio, responses: Sequence[Audio], size: int = 1 << 14) -> Audio:
+    """`[T]` convolved with all of these, which together are shorter than `size`, `[T + sum(n - 1)]`: overlap and add."""
+    extra = sum(len(response) - 1 for response in responses)
+    block = size - extra
+    count = -(-(len(pcm) + extra) // block)
+    spectra = np.fft.rfft(np.pad(pcm, (0, count * block - len(pcm))).reshape(count, block), size)
+    for response in responses:
+        spectra *= np.fft.rfft(response, size)
+    heard = np.fft.irfft(spectra, size)
+    out = np.ascontiguousarray(heard[:, :block])
+    out[1:, :extra] += heard[:-1, block:]
+    return np.asarray(out.reshape(-1)[: len(pcm) + extra], np.float32)
 
 
 @dataclass(frozen=True)
@@ -167,12 +180,12 @@ class MeetingMixer:
                 hertz = np.arange(taps // 2 + 1) * (16000 / taps)
                 gain = gain / np.sqrt((1 + (hertz / 3400) ** 24) * (1 + (300 / np.maximum(hertz, 1)) ** 8))
             way = np.roll(np.fft.irfft(gain, taps), taps // 2)[taps // 4 : 3 * taps // 4] * np.hanning(taps // 2)
+            parts = [way.astype(np.float32)]
             if reverberant:
                 real = self.bank.rooms and rng.random() < 0.4
-                room = self.bank.rooms[rng.integers(len(self.bank.rooms))] if real else made_room(rng, 16000)
-                way = fftconvolve(way, room)
+                parts += [self.bank.rooms[rng.integers(len(self.bank.rooms))] if real else made_room(rng, 16000)]
             spread = decibels(rng.uniform(-5, 5))
-            heard = oaconvolve(voice, way.astype(np.float32))[taps // 4 : taps // 4 + length]
+            heard = through(voice, parts)[taps // 4 : taps // 4 + length]
             pcm += heard * np.float32(spread)
         if not clean and rng.random() < 0.6:
             pcm = pcm + coloured_noise(rng, length) * rms(pcm) * decibels(rng.uniform(-40, -12))

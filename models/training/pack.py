@@ -30,6 +30,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from models.training import formants
 from models.training.data import Clip, Samples, SpeechBank, Track, floats, music_bank, speech_bank
 
 FORMAT = "rivulet-pack-1"
@@ -203,6 +204,8 @@ def expand(folder: Path) -> None:
     if speech and not (folder / "speech.json").is_file():
         expand_speech(folder, speech)
         (folder / "speech.json").write_text(json.dumps(speech["clips"]))
+        if speech.get("formants"):
+            formants.write(speech_bank(folder, folder), folder)
     if entries and not (folder / "tracks" / "songs.done").is_file():
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             list(pool.map(lambda entry: expand_track(folder, entry), entries))
@@ -256,7 +259,8 @@ def pack(model: str, data: Path, cache: Path, out: Path, limit_mib: float) -> di
         trained, held = music_bank(data, cache)
         index["tracks"] = pack_tracks([*trained, *held], out, room_for)
     else:
-        index["speech"] = pack_speech(speech_bank(data, cache), out, room_for)
+        bank = speech_bank(data, cache)
+        index["speech"] = pack_speech(bank, out, room_for) | {"formants": model == "diarize" and len(bank.shifted) > 0}
     if not index.get("tracks") and not index.get("speech", {}).get("clips"):
         raise ValueError(
             f"got room for {max(0, room_for) // 1024} KiB of sound in {limit_mib:g} MiB, too little for any"
