@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from models.sortformer import load
 from models.training.conversations import Speakers
 from models.training.data import Clip, SpeechBank
-from models.training.diarize import Diarize, compressed, error_rate, in_order
+from models.training.diarize import Diarize, astray, compressed, error_rate, in_order
 from models.training.evaluate_diarize import rttm_flags, smooth, whole
 from models.training.formants import envelope, shifted
 from models.training.meetings import FRAME, MeetingMixer, speaking, through
@@ -94,6 +95,32 @@ def test_the_order_of_people_is_free_in_one_loss_and_asked_for_in_the_other() ->
     torch.testing.assert_close(right.mean(), plain)
 
 
+def test_heads_that_look_at_the_same_person_are_not_astray() -> None:
+    share = torch.zeros(2, 30, SLOTS)
+    share[:, :10, 0] = share[:, 10:18, 1] = share[:, 15:25, 2] = 1  # overlap, and silence at the end
+    same = share @ share.transpose(1, 2)
+    right = (same / same.sum(-1, keepdim=True).clamp(min=1e-9)).clamp(min=1e-9).log()[:, None].repeat(1, 3, 1, 1)
+    assert float(astray(right, share)) == pytest.approx(0, abs=1e-5)
+    even = torch.full_like(right, -np.log(30))
+    one = torch.zeros(1, 30, SLOTS)
+    one[:, :10, 0] = 1
+    assert float(astray(even[:1], one)) == pytest.approx(np.log(3), abs=1e-5)
+
+
+def test_a_network_with_more_layers_begins_as_the_one_with_fewer(bank: SpeechBank, tmp_path: Path) -> None:
+    torch.manual_seed(2)
+    small, large = Diarize(bank, None, TINY), Diarize(bank, None, replace(TINY, layers=3))
+    before, after = small.network().eval(), large.network().eval()
+    small.export(before, tmp_path, {})
+    small.restore(before, tmp_path)
+    large.restore(after, tmp_path)
+    mels, silent = stacked(torch.randn(1, 160, 128)), torch.zeros(1, 20, dtype=torch.bool)
+    torch.testing.assert_close(before(mels, silent)[0], after(mels, silent)[0])
+    large.export(after, tmp_path / "large", {})
+    with pytest.raises(ValueError, match="weights of another network"):
+        small.restore(before, tmp_path / "large")
+
+
 def test_error_rate_is_that_of_pyannote_metrics() -> None:
     from pyannote.core import Annotation, Segment, Timeline
     from pyannote.metrics.diarization import DiarizationErrorRate
@@ -147,7 +174,7 @@ def test_the_way_through_the_weights_is_the_models_own(bank: SpeechBank) -> None
         network.model.silence_embeds.normal_()
         mels = log_mels(torch.from_numpy(MeetingMixer(bank, bank.train).one(np.random.default_rng(2), 4, 2).pcm)[None])
         silent = torch.zeros(1, 50, dtype=torch.bool)
-        told, _ = network(stacked(mels), silent)
+        told, *_ = network(stacked(mels), silent)
         meant = network.model.model(input_features=mels).last_hidden_state
         torch.testing.assert_close(told, network.model.classifier(meant), atol=1e-4, rtol=0)
         silent[0, 7] = True

@@ -29,6 +29,10 @@ from models.training.sortformer import CHUNKS, SLOTS, STACK, Network, Size, log_
 from models.training.voices import WIDTH
 
 SPEAKING: Sequence[float] = (0.15, 0.35, 0.28, 0.22)  # shares of meetings of one to four people
+LOOK = 0.2  # weight of `astray`
+# Weight of what earlier layers would tell (Y. Yu et al., "Auxiliary loss of transformer with residual connection for end-to-end
+# speaker diarization", 2022, arXiv:2110.07116).
+EARLY = 0.5
 BEGINNING: Sequence[float] = (0.4, 0.6)
 
 
@@ -58,6 +62,21 @@ def in_order(logits: Tensor, wanted: Tensor, weight: Tensor) -> tuple[Tensor, Te
     orders = torch.tensor(list(permutations(range(SLOTS))), device=logits.device)
     costs = torch.stack([pairs[:, range(SLOTS), order].mean(-1) for order in orders], -1)
     return pairs.diagonal(dim1=1, dim2=2).mean(-1), costs.amin(-1)
+
+
+def astray(looks: Tensor, share: Tensor) -> Tensor:
+    """How far heads look from the frames of whoever speaks: mean divergence in nats over frames with speech.
+
+    `looks [B, H, N, N]` are logarithms of attention, `share [B, N, 4]` of speech. To look evenly at all frames of the same
+    person is what an ideal clustering would do; asked for, it is learned long before the outputs need it (Y.-R. Jeoung et
+    al., "Improving transformer-based end-to-end speaker diarization by assigning auxiliary losses to attention heads", 2023,
+    arXiv:2303.01192).
+    """
+    same = share @ share.transpose(1, 2)
+    wanted = same / same.sum(-1, keepdim=True).clamp(min=1e-6)
+    apart = torch.xlogy(wanted, wanted).sum(-1) - (wanted[:, None] * looks).sum(-1).mean(1)  # [B, N]
+    speech = (share.sum(-1) > 0.1).float()
+    return (apart * speech).sum() / speech.sum().clamp(min=1)
 
 
 def error_rate(told: Flags, meant: Flags) -> tuple[float, float]:
@@ -124,7 +143,7 @@ class Diarize:
         """Short beginnings of meetings, long ones, and the ends of long ones after compression; as many seconds in each batch."""
         fifo, cache, kind = self.size.fifo, self.size.cache, rng.random()
         past, recent, shares = 0, int(rng.integers(fifo // 3, fifo)), SPEAKING
-        if self.seconds is not None or kind > 0.85:
+        if self.seconds is not None or kind > 0.9:
             seconds = self.seconds or 4.0
             recent, shares, size = round(seconds / 0.08), BEGINNING, max(1, round(size * 24 / seconds))
         elif kind > 0.6:
@@ -161,18 +180,22 @@ class Diarize:
 
     def loss(self, network: nn.Module, batch: tuple[Tensor, ...], progress: float) -> Tensor:
         mels, silent, spoken, teacher = batch
-        logits, voices = network(mels.float(), silent)
+        logits, voices, looks, early = network(mels.float(), silent)
         wanted = spoken.float()
         weight = torch.ones(silent.shape, device=mels.device)
         weight[:, -16:] = 4.0  # what a stream tells stands at the end
         sorted_loss, best = in_order(logits, wanted, weight.repeat_interleave(STACK, 1))
         total = 0.5 * (sorted_loss + best).mean()
+        share = wanted.unflatten(1, (-1, STACK)).mean(2)  # [B, N, 4]
+        for look in looks:
+            total = total + LOOK * astray(look, share) / len(looks)
+        for guess in early:
+            total = total + EARLY * 0.5 * sum(one.mean() for one in in_order(guess, share, weight)) / len(early)
         if teacher.any():
-            share = wanted.unflatten(1, (-1, STACK)).mean(2)  # [B, N, 4]
             alone = ((share > 0.5).sum(-1) == 1) & (share.sum(-1) < 1.2)
             meant = teacher.gather(1, share.argmax(-1)[..., None].expand(-1, -1, WIDTH))
             near = nn.functional.cosine_similarity(voices, meant, dim=-1)
-            share_of_teacher = 0.5 if self.seconds is None else 1.0
+            share_of_teacher = 0.3 if self.seconds is None else 1.0
             total = total + share_of_teacher * ((1 - near) * alone).sum() / alone.sum().clamp(min=1)
         return total
 
@@ -213,14 +236,20 @@ class Diarize:
         fresh.rmdir()
 
     def restore(self, network: nn.Module, folder: Path) -> None:
-        """Weights of an export; the map to the teacher's embeddings starts anew."""
+        """Weights of an export, also of one with fewer layers; the map to the teacher's embeddings starts anew."""
         from transformers import Nemotron3DiarizationForAudioFrameClassification as Model
 
         assert isinstance(network, Network)
         if not (folder / "model.safetensors").is_file():
             raise FileNotFoundError(f"{folder}: got no model.safetensors there, expected a folder that this wrote")
         found = Model.from_pretrained(str(folder), local_files_only=True, dtype=torch.float32)
+        state, own = found.state_dict(), network.model.state_dict()
+        new = {
+            k: v for k, v in own.items() if k not in state and int(k.partition(".layers.")[2].split(".")[0] or -1) >= 0
+        }
+        for key, value in new.items():  # layers more than it has add nothing yet
+            state[key] = torch.zeros_like(value) if ".o_proj." in key or ".fc2." in key else value
         try:
-            network.model.load_state_dict(found.state_dict())
+            network.model.load_state_dict(state)
         except RuntimeError as error:
             raise ValueError(f"{folder}: got weights of another network ({str(error)[:300]})") from None

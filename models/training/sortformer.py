@@ -18,6 +18,7 @@ from models.training.voices import WIDTH, mel_bands
 
 F = nn.functional
 SLOTS, STACK, FRAME, BANDS = 4, 8, 160, 128
+LOOKING = 2
 CHUNKS = {"low_latency": (9, 4), "very_low_latency": (6, 2), "ultra_low_latency": (3, 1)}
 
 
@@ -26,13 +27,13 @@ class Size:
     """Of the network and of what it remembers, in frames of 80 ms; training leaves out `drop` of what layers add."""
 
     hidden: int = 192
-    layers: int = 6
+    layers: int = 8
     heads: int = 4
     head_hidden: int = 96
     cache: int = 188
     fifo: int = 188
     period: int = 144
-    drop: float = 0.05
+    drop: float = 0.0
 
 
 def configuration(size: Size) -> Any:
@@ -66,16 +67,20 @@ def stacked(mels: Tensor) -> Tensor:
     return mels[:, : mels.shape[1] // STACK * STACK].unflatten(1, (-1, STACK)).flatten(2)
 
 
-def attend(own: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Full attention with rotary positions, `[B, N, D] -> [B, N, D]`; `own`: transformers' module."""
+def attend(own: Any, x: Tensor, cos: Tensor, sin: Tensor, told: int = 0) -> tuple[Tensor, Tensor | None]:
+    """Full attention with rotary positions, `[B, N, D] -> [B, N, D]`, by the weights of transformers' module `own`.
+
+    Of the first heads, as many as are to be `told`, the logarithm of where they look, `[B, told, N, N]`, too.
+    """
     one = torch.cat((own.q_proj.weight, own.k_proj.weight, own.v_proj.weight))
-    told = F.linear(x, one).unflatten(2, (3, -1, own.head_dim))
-    a, b = told[:, :, :2].chunk(2, -1)
+    qkv = F.linear(x, one).unflatten(2, (3, -1, own.head_dim))
+    a, b = qkv[:, :, :2].chunk(2, -1)
     q, k = torch.cat((a * cos - b * sin, b * cos + a * sin), -1).permute(2, 0, 3, 1, 4)
     # Not `scaled_dot_product_attention`: on a CPU its gradient takes twice as long.
-    seen = (q @ k.transpose(-1, -2) * own.scaling).softmax(-1).to(told.dtype)
-    heard: Tensor = own.o_proj((seen @ told[:, :, 2].transpose(1, 2)).transpose(1, 2).flatten(2))
-    return heard
+    scores = q @ k.transpose(-1, -2) * own.scaling
+    heard = scores.softmax(-1).to(qkv.dtype) @ qkv[:, :, 2].transpose(1, 2)
+    looks = scores[:, :told].float().log_softmax(-1) if told else None
+    return own.o_proj(heard.transpose(1, 2).flatten(2)), looks
 
 
 class Network(nn.Module):
@@ -89,26 +94,36 @@ class Network(nn.Module):
         spread_out(self.model, size.layers)
         self.voice = nn.Linear(size.hidden, WIDTH)
         self.listen, self.drop = size.layers // 2, size.drop
+        middle, last = range(size.layers // 4, max(1, 3 * size.layers // 4)), size.layers - 1
+        self.looking = middle  # layers with heads that are told where to look
+        self.early = nn.ModuleDict({str(n): nn.Linear(size.hidden, SLOTS) for n in range(middle.start, last)})
 
-    def forward(self, mels: Tensor, silent: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits `[B, N * 8, 4]` of stacked frames `[B, N, 1024]`, and what the teacher is to recognise, `[B, N, 256]`.
+    def forward(self, mels: Tensor, silent: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Logits `[B, N * 8, 4]` of stacked frames `[B, N, 1024]`, and three things that are only trained with.
 
-        Where `silent [B, N]`, the frame is the learned silence of a compressed cache.
+        These are what the teacher is to recognise, `[B, N, 256]`; where `LOOKING` heads of each of the middle layers look,
+        `[B, LOOKING, N, N]`, as logarithms; what all layers but the first ones and the last would tell, `[B, N, 4]`. Where
+        `silent [B, N]`, the frame is the learned silence of a compressed cache.
         """
         tower, head = self.model.model.audio_tower, self.model.model.upsampler.conv
         x = tower.embedder.projection(mels)
         x = tower.input_layer_norm(torch.where(silent[..., None], self.model.silence_embeds.to(x), x))
         turn = tower.rotary_emb.inv_freq * torch.arange(x.shape[1], device=x.device)[:, None]
         cos, sin = (part[:, None, None].to(x.dtype) for part in (turn.cos(), turn.sin()))
-        heard = x
+        heard, looks, early = x, [], []
         for number, layer in enumerate(tower.layers):
             heard = x if number == self.listen else heard
-            x = x + self.dropped(attend(layer.self_attn, layer.layer_norm1(x), cos, sin))
+            told = LOOKING if number in self.looking and self.training else 0
+            more, look = attend(layer.self_attn, layer.layer_norm1(x), cos, sin, told)
+            looks += [look] if look is not None else []
+            x = x + self.dropped(more)
             x = x + self.dropped(layer.mlp.fc2(F.gelu(layer.mlp.fc1(layer.layer_norm2(x)))))
+            if self.training and str(number) in self.early:
+                early.append(self.early[str(number)](F.layer_norm(x, x.shape[-1:])))
         x = self.model.model.proj(tower.layer_norm(x))
         wide = torch.cat((F.pad(x[:, :-1], (0, 0, 1, 0)), x, F.pad(x[:, 1:], (0, 0, 0, 1))), -1)
         finer = F.linear(wide, head.weight.transpose(1, 2).flatten(1), head.bias).unflatten(2, (STACK, -1))
-        return self.model.classifier(finer.flatten(1, 2)), self.voice(heard)
+        return self.model.classifier(finer.flatten(1, 2)), self.voice(heard), tuple(looks), tuple(early)
 
     def dropped(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.drop, self.training) if self.drop else x
