@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,11 +14,12 @@ from models.bsrnn_config import MUSIC, SPEECH
 from models.training.augment_music import Augment
 from models.training.conversations import ConversationMixer, Shares
 from models.training.data import music_bank, speech_bank
-from models.training.loop import Plan, Run, train
+from models.training.loop import Plan, Run, follow, train
 from models.training.mixing import MusicMixer
 from models.training.pack import expand
 from models.training.separation import Separation
 from models.training.task import Task
+from models.training.together import Together, together
 
 FULL_OVERLAP = Shares(pair=1, partial=0, three=0, room=0, noise=0, telephone=0, clipped=0)
 
@@ -98,7 +100,8 @@ def options(words: list[str] | None = None) -> argparse.Namespace:
     start.add_argument("--from", type=Path, dest="begin", metavar="FOLDER", help="start from exported weights")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
     parser.add_argument("--workers", type=int, default=0, help="processes that draw batches ahead; 0: in the loop")
-    parser.add_argument("--batch", type=int, help="segments a step")
+    parser.add_argument("--processes", type=int, default=1, help="that each compute a batch of every step; CPU only")
+    parser.add_argument("--batch", type=int, help="segments a step of each process")
     parser.add_argument("--seconds", type=float, default=3.0, help="length of a segment of speech or music")
     parser.add_argument("--short", type=float, default=0, help="of diarize: seconds of all sequences, to begin with")
     parser.add_argument("--rate", type=float, help="peak learning rate")
@@ -146,6 +149,8 @@ def prepare(chosen: argparse.Namespace) -> Run:
     )
     device = chosen.device if chosen.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
     run = Run(recipe.make(chosen), plan, chosen.out or Path("runs") / chosen.model, device)
+    if chosen.processes > 1 and torch.device(device).type != "cpu":
+        raise ValueError(f"got --processes {chosen.processes} on {device}, expected 1: one process uses all of it")
     if chosen.resume:
         run.resume()
     elif (run.folder / "last.pt").is_file():
@@ -153,6 +158,13 @@ def prepare(chosen: argparse.Namespace) -> Run:
     if chosen.begin:
         run.begin_with(chosen.begin)
     return run
+
+
+def along(first: Together, chosen: argparse.Namespace) -> None:
+    """What the other processes do."""
+    torch.set_num_threads(chosen.threads)
+    torch.set_flush_denormal(True)
+    follow(prepare(chosen), first, chosen.workers)
 
 
 def main(words: list[str] | None = None) -> None:
@@ -165,7 +177,10 @@ def main(words: list[str] | None = None) -> None:
         raise SystemExit(f"error: {error}") from error
     torch.set_flush_denormal(True)  # of the whole thread, so taken back for whoever called this
     try:
-        train(run, chosen.export, steps=chosen.steps, workers=chosen.workers)
+        # By its full name: a process that is spawned knows no `__main__` of a package.
+        work = importlib.import_module("models.training.__main__").along
+        with together(chosen.processes, work, chosen) as run.together:
+            train(run, chosen.export, steps=chosen.steps, workers=chosen.workers)
     finally:
         torch.set_flush_denormal(False)
 

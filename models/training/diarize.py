@@ -28,7 +28,7 @@ from models.training.meetings import Flags, Meeting, MeetingMixer
 from models.training.sortformer import CHUNKS, SLOTS, STACK, Network, Size, log_mels, principal, stacked, streamed
 from models.training.voices import WIDTH
 
-SPEAKING: Sequence[float] = (0.15, 0.35, 0.28, 0.22)  # shares of meetings of one to four people
+SPEAKING: Sequence[float] = (0.08, 0.30, 0.31, 0.31)  # shares of meetings of one to four people
 LOOK = 0.2  # weight of `astray`
 # Weight of what earlier layers would tell (Y. Yu et al., "Auxiliary loss of transformer with residual connection for end-to-end
 # speaker diarization", 2022, arXiv:2110.07116).
@@ -146,9 +146,9 @@ class Diarize:
         if self.seconds is not None or kind > 0.9:
             seconds = self.seconds or 4.0
             recent, shares, size = round(seconds / 0.08), BEGINNING, max(1, round(size * 24 / seconds))
-        elif kind > 0.6:
+        elif kind > 0.5:
             past, recent = int(rng.integers(cache, 3 * cache)), int(rng.integers(16, fifo + 14))
-        elif kind > 0.35:
+        elif kind > 0.25:
             recent = int(rng.integers(fifo, 2 * fifo))
         else:
             size *= 2

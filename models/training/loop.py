@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from models.training.task import Restorable, Task
+from models.training.together import Together
 from models.training.workers import Batch, Workers
 
 Tell = Callable[[str], None]
@@ -114,6 +115,7 @@ class Run:
         self.optimizer = torch.optim.AdamW(groups, lr=plan.rate, betas=(0.9, plan.beta))
         self.step, self.elapsed, self.looked = 0, 0.0, 0.0
         self.recent: list[float] = []
+        self.together: Together | None = None
 
     @property
     def progress(self) -> float:
@@ -137,11 +139,15 @@ class Run:
         began = self.clock()
         batch = tuple(torch.from_numpy(part).to(self.device) for part in draw())
         rate = learning_rate(self.plan, self.step, self.elapsed)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
         loss = self.task.loss(self.network, batch, self.progress)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        if self.together:
+            rate = self.together.mean(self.network, rate)
+            if self.together.over:
+                return {}
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
         norm = float(torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.plan.clip))
         if math.isfinite(norm):
             self.optimizer.step()
@@ -262,6 +268,8 @@ def train(run: Run, export: Path | None, tell: Tell = print, steps: int | None =
     Logs to `run.folder`; validates, saves and exports as it goes. SIGTERM and SIGINT save, export and leave.
     """
     log, last = Log(run.folder), run.progress >= 1 or (steps is not None and run.step >= steps)
+    if run.together:
+        run.together.begin(run.network)
     with asked_to_stop() as asked, Workers(run.task, run.plan.seed, run.plan.batch, run.step, workers) as ahead:
         while not (last or asked.is_set()):
             facts = run.train_step(ahead.next)
@@ -278,7 +286,18 @@ def train(run: Run, export: Path | None, tell: Tell = print, steps: int | None =
         if not last:
             leave(run, export)
             tell(f"step {run.step} {run.elapsed / 60:.1f} min: asked to stop; saved, go on with --resume")
+    if run.together:
+        run.together.leave(run.network)
     log.close()
+
+
+def follow(run: Run, together: Together, workers: int = 0) -> None:
+    """Train with another process, which validates, saves and decides, until that one leaves; batches are other ones."""
+    run.together = together
+    together.begin(run.network)
+    with Workers(run.task, run.plan.seed + 1_000_003 * together.rank, run.plan.batch, run.step, workers) as ahead:
+        while not together.over:
+            run.train_step(ahead.next)
 
 
 def leave(run: Run, export: Path | None) -> None:

@@ -54,8 +54,8 @@ def drawn(task: Draws, seed: int, step: int, size: int) -> Batch:
 
 
 @contextmanager
-def _deaf() -> Iterator[None]:
-    """Hold back signals to the whole group while workers start, which inherit that."""
+def deaf() -> Iterator[None]:
+    """Hold back signals to the whole group while processes start, which inherit that."""
     resource_tracker.ensure_running()  # multiprocessing's own; starting it lifts the mask
     before = signal.pthread_sigmask(signal.SIG_BLOCK, GROUP)
     try:
@@ -99,7 +99,7 @@ class Workers:
         self.closed = threading.Event()
         self.reader: threading.Thread | None = None
         if workers:
-            with _deaf():
+            with deaf():
                 for _ in range(workers):
                     self._start()
             try:
