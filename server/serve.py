@@ -9,7 +9,8 @@ import structlog
 from server.auth import ANONYMOUS, Identity
 from server.config import Settings
 from server.house import House, entered
-from server.session import Gone, Session, Transport, receive
+from server.session import Session
+from server.transport import Gone, Transport, receive
 from streaming import wire
 from streaming.wire import ClientError
 

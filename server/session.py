@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import structlog
@@ -20,6 +20,7 @@ from server.inbox import Inbox
 from server.log import bind_session
 from server.metrics import Window
 from server.pace import Arrivals, Budget, Pace
+from server.transport import Transport, receive
 from server.turns_out import turns_out
 from streaming import binary, mix, pipeline, wire
 from streaming.entry import kept
@@ -31,37 +32,6 @@ from streaming.wire import ClientError
 log = structlog.get_logger(__name__)
 STATS_EVERY = 1.0  # s
 MOST_MARKS = 1000  # that may wait in one session
-
-
-class Gone(Exception):
-    """The peer left without `end`."""
-
-
-class Transport(Protocol):
-    """A WebSocket, or two queues in a test."""
-
-    async def receive(self) -> str | bytes | None:
-        """The next message; None when the peer is gone."""
-        ...
-
-    async def send(self, message: str | bytes) -> None:
-        """Returns when the message is on its way; waits while the peer does not read."""
-        ...
-
-    def expect(self, bytes_per_s: float) -> None:
-        """So much will be sent: buffers should hold little more than a moment of it."""
-        ...
-
-
-async def receive(transport: Transport, seconds: float | None) -> str | bytes:
-    try:
-        async with asyncio.timeout(seconds):
-            message = await transport.receive()
-    except TimeoutError:
-        raise ClientError("timeout", f"nothing came for {seconds:g} s") from None
-    if message is None:
-        raise Gone
-    return message
 
 
 class Session:

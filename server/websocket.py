@@ -9,7 +9,7 @@ from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from server.buffers import bound, cut
-from server.session import Gone
+from server.transport import Gone
 from streaming import wire
 
 SEND_BUFFER = 64 << 10  # bytes in the kernel for each client

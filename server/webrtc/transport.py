@@ -17,7 +17,7 @@ import numpy as np
 from aiortc import MediaStreamTrack, RTCRtpSender
 
 from server.metrics import Metrics
-from server.session import Gone
+from server.transport import Gone
 from server.webrtc.channel import Channel
 from server.webrtc.opus import Coding
 from server.webrtc.receive import Incoming
