@@ -28,7 +28,9 @@ from models.training.meetings import Flags, Meeting, MeetingMixer
 from models.training.sortformer import CHUNKS, SLOTS, STACK, Network, Size, log_mels, principal, stacked, streamed
 from models.training.voices import WIDTH
 
+F = nn.functional
 SPEAKING: Sequence[float] = (0.08, 0.30, 0.31, 0.31)  # shares of meetings of one to four people
+NAMED, SHARP = 400, 20.0  # frames a batch whose person is to be found among all, and the sharpness of that
 LOOK = 0.2  # weight of `astray`
 # Weight of what earlier layers would tell (Y. Yu et al., "Auxiliary loss of transformer with residual connection for end-to-end
 # speaker diarization", 2022, arXiv:2110.07116).
@@ -56,7 +58,7 @@ def compressed(rng: np.random.Generator, active: Flags, size: Size, doubt: float
 def in_order(logits: Tensor, wanted: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """Binary cross-entropy in the order given, and in the best order of people, each `[B]`; `[B, T, 4]`, weight `[B, T]`."""
     weight = weight / weight.sum(1, keepdim=True)
-    on, off = nn.functional.logsigmoid(logits), nn.functional.logsigmoid(-logits)
+    on, off = F.logsigmoid(logits), F.logsigmoid(-logits)
     yes, no = wanted * weight[..., None], (1 - wanted) * weight[..., None]
     pairs = -(yes.transpose(1, 2) @ on + no.transpose(1, 2) @ off)  # [B, person, slot]
     orders = torch.tensor(list(permutations(range(SLOTS))), device=logits.device)
@@ -94,7 +96,7 @@ def error_rate(told: Flags, meant: Flags) -> tuple[float, float]:
 
 
 class Diarize:
-    """The task: batches are `(stacked log mels [B, N, 1024], silent [B, N], spoken [B, N * 8, 4], teacher [B, 4, 256])`.
+    """The task: batches are `(stacked log mels [B, N, 1024], silent [B, N], spoken [B, N * 8, 4], people [B, 4])`.
 
     Args:
         voices: `voices.npz` of the cache: names and embeddings of the training speakers, or None to do without a teacher.
@@ -163,14 +165,13 @@ class Diarize:
         meeting = self.meeting(rng, (past + recent) * 0.08, shares)
         active = np.zeros((past + recent, STACK, SLOTS), bool)
         active.reshape(-1, SLOTS)[:, : meeting.active.shape[1]] = meeting.active
-        teacher = np.zeros((SLOTS, WIDTH), np.float32)
-        if len(self.teacher):
-            teacher[: len(meeting.people)] = self.teacher[list(meeting.people)]
+        people = np.full(SLOTS, -1)
+        people[: len(meeting.people)] = meeting.people
         kept = compressed(rng, active[:past].mean(1, dtype=np.float32), self.size)
         chosen = np.concatenate((kept, np.arange(past, past + recent)))
         silent = chosen < 0
         mels = stacked(log_mels(torch.from_numpy(meeting.pcm)[None]))[0].half().numpy()
-        return mels[chosen], silent, (active[chosen] & ~silent[:, None, None]).reshape(-1, SLOTS), teacher
+        return mels[chosen], silent, (active[chosen] & ~silent[:, None, None]).reshape(-1, SLOTS), people
 
     def meeting(self, rng: np.random.Generator, seconds: float, shares: Sequence[float] = SPEAKING) -> Meeting:
         while True:
@@ -179,7 +180,7 @@ class Diarize:
                 return found
 
     def loss(self, network: nn.Module, batch: tuple[Tensor, ...], progress: float) -> Tensor:
-        mels, silent, spoken, teacher = batch
+        mels, silent, spoken, people = batch
         logits, voices, looks, early = network(mels.float(), silent)
         wanted = spoken.float()
         weight = torch.ones(silent.shape, device=mels.device)
@@ -191,13 +192,23 @@ class Diarize:
             total = total + LOOK * astray(look, share) / len(looks)
         for guess in early:
             total = total + EARLY * 0.5 * sum(one.mean() for one in in_order(guess, share, weight)) / len(early)
-        if teacher.any():
+        if len(self.teacher):
             alone = ((share > 0.5).sum(-1) == 1) & (share.sum(-1) < 1.2)
-            meant = teacher.gather(1, share.argmax(-1)[..., None].expand(-1, -1, WIDTH))
-            near = nn.functional.cosine_similarity(voices, meant, dim=-1)
-            share_of_teacher = 0.3 if self.seconds is None else 1.0
-            total = total + share_of_teacher * ((1 - near) * alone).sum() / alone.sum().clamp(min=1)
+            who = people.gather(1, share.argmax(-1))[alone]
+            total = total + (0.3 if self.seconds is None else 1.0) * self.unlike(voices[alone], who)
         return total
+
+    def unlike(self, voices: Tensor, who: Tensor) -> Tensor:
+        """How far voices `[M, 256]` are from the teacher's of `who [M]`, and how hard these are to tell from all others.
+
+        That is a cosine distance, and the cross-entropy among all persons, of some of the frames.
+        """
+        table = torch.from_numpy(self.teacher).to(voices.device)
+        voices = F.normalize(voices, dim=-1)
+        far = 1 - (voices * table[who]).sum(-1)
+        some = torch.linspace(0, max(0, len(who) - 1), min(len(who), NAMED)).long().unique()
+        named = F.cross_entropy(SHARP * voices[some] @ table.T, who[some], reduction="sum") / max(1, len(some))
+        return far.sum() / max(1, len(far)) + 0.2 * named
 
     def validate(self, network: nn.Module, device: str) -> dict[str, float]:
         """Error rates in percent on meetings of people never heard, streamed at 1.04 s with carried state."""
