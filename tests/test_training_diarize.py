@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from models.sortformer import load
-from models.training.calibrate import calibrate, errors
 from models.training.conversations import Speakers
 from models.training.data import Clip, SpeechBank
 from models.training.diarize import Diarize, astray, compressed, error_rate, in_order
@@ -237,27 +236,6 @@ def test_a_few_steps_lower_the_loss_and_the_export_comes_back(bank: SpeechBank, 
     assert before.shape == (1, 600, SLOTS)
     np.testing.assert_allclose(after, before[0], atol=2e-2)  # half precision
     assert set(task.validate(network, "cpu")) == {"der", "der_2", "der_3", "der_4", "speech_error"}
-
-
-def test_calibration_moves_every_logit_to_the_least_error(bank: SpeechBank, tmp_path: Path) -> None:
-    active = np.random.default_rng(0).random((3, 40, 2)).repeat(50, 1) > 0.6
-    unsure = np.where(active, 0.42, 0.1).astype(np.float32)  # right, and never above one half
-    found = errors(list(np.pad(unsure, ((0, 0), (0, 0), (0, 2)))), list(active))
-    assert found[0.0] == 100
-    assert min(found, key=lambda shift: found[shift]) == 0.4
-    assert found[0.4] < 1
-
-    torch.manual_seed(0)
-    task = Diarize(bank, None, TINY)
-    before = task.network().eval()
-    task.export(before, tmp_path, {"steps": "3"})
-    told = calibrate(tmp_path, task, bank, meetings=2, seconds=8)
-    after = Network(TINY).eval()
-    task.restore(after, tmp_path)
-    moved = after.model.classifier.out_proj.bias - before.model.classifier.out_proj.bias
-    shift = min(told, key=lambda one: told[one])
-    np.testing.assert_allclose(moved.detach(), shift, atol=1e-3)  # half precision
-    assert (tmp_path / "notes.txt").read_text() == f"steps: 3\nshift: {shift:g}\n"
 
 
 def test_a_teacher_of_other_speakers_is_refused(bank: SpeechBank, tmp_path: Path) -> None:
