@@ -4,9 +4,9 @@ Sources: T. Park et al., "Sortformer", 2024 (arXiv:2409.06656): outputs are peop
 for by a loss in that order together with one in the best order; I. Medennikov et al., "Streaming Sortformer", 2025
 (arXiv:2507.18446): what a stream hears at each step is [frames kept of everybody | recent frames | new frames].
 
-That is what is trained on here, in one pass for all steps: half of the sequences are the beginning of a meeting; in the
-other half all but the last seconds have gone through the same compression as in a stream, by the probabilities that a
-good model would have given.
+That is what is trained on here, in one pass for all steps: most sequences are the beginning of a meeting; in 40 % all but
+the last seconds have gone through the same compression as in a stream, by the probabilities that a good model would
+have given.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from models.training.voices import WIDTH
 
 F = nn.functional
 SPEAKING: Sequence[float] = (0.08, 0.30, 0.31, 0.31)  # shares of meetings of one to four people
+BEGINNING: Sequence[float] = (0.4, 0.6)  # and of sequences of seconds
 NAMED, SHARP = 400, 20.0  # frames a batch whose person is to be found among all, and the sharpness of that
 LOOK = 0.2  # weight of `astray`
 # Weight of what earlier layers would tell (Y. Yu et al., "Auxiliary loss of transformer with residual connection for end-to-end
 # speaker diarization", 2022, arXiv:2110.07116).
 EARLY = 0.5
-BEGINNING: Sequence[float] = (0.4, 0.6)
 
 
 def compressed(rng: np.random.Generator, active: Flags, size: Size, doubt: float | None = None) -> NDArray[np.int64]:
