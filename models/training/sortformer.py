@@ -24,7 +24,7 @@ CHUNKS = {"low_latency": (9, 4), "very_low_latency": (6, 2), "ultra_low_latency"
 
 @dataclass(frozen=True)
 class Size:
-    """Of the network and of what it remembers, in frames of 80 ms; training leaves out `drop` of what layers add."""
+    """Of the network and of what it remembers, in frames of 80 ms."""
 
     hidden: int = 192
     layers: int = 8
@@ -33,7 +33,6 @@ class Size:
     cache: int = 188
     fifo: int = 188
     period: int = 144
-    drop: float = 0.0
 
 
 def configuration(size: Size) -> Any:
@@ -93,7 +92,7 @@ class Network(nn.Module):
         self.model = Nemotron3DiarizationForAudioFrameClassification(configuration(size))
         spread_out(self.model, size.layers)
         self.voice = nn.Linear(size.hidden, WIDTH)
-        self.listen, self.drop = size.layers // 2, size.drop
+        self.listen = size.layers // 2
         middle, last = range(size.layers // 4, max(1, 3 * size.layers // 4)), size.layers - 1
         self.looking = middle  # layers with heads that are told where to look
         self.early = nn.ModuleDict({str(n): nn.Linear(size.hidden, SLOTS) for n in range(middle.start, last)})
@@ -116,17 +115,14 @@ class Network(nn.Module):
             told = LOOKING if number in self.looking and self.training else 0
             more, look = attend(layer.self_attn, layer.layer_norm1(x), cos, sin, told)
             looks += [look] if look is not None else []
-            x = x + self.dropped(more)
-            x = x + self.dropped(layer.mlp.fc2(F.gelu(layer.mlp.fc1(layer.layer_norm2(x)))))
+            x = x + more
+            x = x + layer.mlp.fc2(F.gelu(layer.mlp.fc1(layer.layer_norm2(x))))
             if self.training and str(number) in self.early:
                 early.append(self.early[str(number)](F.layer_norm(x, x.shape[-1:])))
         x = self.model.model.proj(tower.layer_norm(x))
         wide = torch.cat((F.pad(x[:, :-1], (0, 0, 1, 0)), x, F.pad(x[:, 1:], (0, 0, 0, 1))), -1)
         finer = F.linear(wide, head.weight.transpose(1, 2).flatten(1), head.bias).unflatten(2, (STACK, -1))
         return self.model.classifier(finer.flatten(1, 2)), self.voice(heard), tuple(looks), tuple(early)
-
-    def dropped(self, x: Tensor) -> Tensor:
-        return F.dropout(x, self.drop, self.training) if self.drop else x
 
 
 def principal(features: Tensor, count: int) -> Tensor:
