@@ -28,9 +28,11 @@ from models.training.__main__ import main  # noqa: E402
 from models.training.average import average  # noqa: E402
 from models.training.conversations import ConversationMixer  # noqa: E402
 from models.training.data import STEMS, music_bank, speech_bank  # noqa: E402
-from models.training.loop import Log, Plan, Run, learning_rate, train  # noqa: E402
+from models.training.loop import Log, train  # noqa: E402
 from models.training.losses import FLOOR, permutation_invariant, si_sdr, stems_loss  # noqa: E402
 from models.training.mixing import MusicMixer, resampled  # noqa: E402
+from models.training.optimisers import optimiser  # noqa: E402
+from models.training.run import Plan, Run, learning_rate  # noqa: E402
 from models.training.separation import Separation, by_pitch, in_order  # noqa: E402
 from models.training.workers import Workers  # noqa: E402
 
@@ -295,6 +297,47 @@ def test_training_goes_on_from_exported_weights_with_a_fresh_optimizer(speakers:
     for network in (other.network, other.average):
         assert same(network, run.network, 2e-3)  # halves on disk
     assert not other.optimizer.state
+
+
+def test_training_goes_on_from_the_averaged_weights_of_another_run(speakers: Path, tmp_path: Path) -> None:
+    task = speech_task(speakers, tmp_path / "cache")
+    run = Run(task, Plan(minutes=1, seed=1), tmp_path / "a")
+    with torch.no_grad():
+        for weight in run.average.parameters():
+            weight.add_(0.01)
+    run.save()
+    other = Run(task, Plan(minutes=1, seed=2), tmp_path / "b")
+    other.begin_with(tmp_path / "a")
+    for network in (other.network, other.average):
+        assert same(network, run.average)
+        assert not same(network, run.network)
+    assert (other.step, other.elapsed) == (0, 0.0)
+    assert not other.optimizer.state
+
+
+def test_muon_moves_the_matrices_it_is_given_along_an_orthogonal_matrix() -> None:
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Linear(6, 6), torch.nn.Linear(6, 6))
+    with pytest.raises(ValueError, match="got no matrix with 'layers' in its name"):
+        optimiser(network, 0.1, 0.99, "layers")
+    both = optimiser(network, 0.1, 0.99, "1.")
+    before = [p.detach().clone() for p in network.parameters()]
+    both.zero_grad()
+    network(torch.randn(50, 6)).square().mean().backward()
+    both.step()
+    first, _, second, bias = [(old - new).detach() for old, new in zip(before, network.parameters(), strict=True)]
+    singular = torch.linalg.svdvals(second)
+    assert singular.min() > 0.5 * singular.max()  # five steps of Newton-Schulz go about so far
+    assert torch.linalg.svdvals(first).min() < 0.2 * torch.linalg.svdvals(first).max()  # AdamW's do not
+    assert bias.abs().min() > 0
+
+    again = optimiser(network, 0.1, 0.99, "1.")
+    again.load_state_dict(both.state_dict())
+    assert str(again.state_dict()) == str(both.state_dict())
+    with pytest.raises(
+        ValueError, match=r"got the state of \['param_groups', 'state'\], expected that of \['adamw', 'muon'\]"
+    ):
+        again.load_state_dict(optimiser(network, 0.1, 0.99, None).state_dict())
 
 
 def test_an_export_of_fewer_blocks_grows_into_the_same_function(speakers: Path, tmp_path: Path) -> None:

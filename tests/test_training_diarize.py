@@ -13,7 +13,7 @@ import torch
 from models.sortformer import load
 from models.training.conversations import Speakers
 from models.training.data import Clip, SpeechBank
-from models.training.diarize import Diarize, astray, compressed, error_rate, in_order
+from models.training.diarize import Diarize, astray, compressed, error_rate, in_order, masked
 from models.training.evaluate_diarize import rttm_flags, smooth, whole
 from models.training.formants import envelope, shifted
 from models.training.meetings import FRAME, MeetingMixer, speaking, through
@@ -67,6 +67,7 @@ def test_through_is_convolution() -> None:
     rng = np.random.default_rng(4)
     for length, sizes in ((1, (3,)), (4000, (1, 700)), (50000, (1024, 5600))):
         pcm, *responses = (rng.standard_normal(n).astype(np.float32) for n in (length, *sizes))
+        pcm[length // 4 : 3 * length // 4] = 0  # blocks of silence are left out
         meant = pcm
         for response in responses:
             meant = np.convolve(meant, response)
@@ -80,6 +81,41 @@ def test_rooms_noise_and_telephones_keep_length_and_stay_finite(bank: SpeechBank
         assert meeting.pcm.shape == (777 * FRAME,)
         assert np.isfinite(meeting.pcm).all()
         assert np.abs(meeting.pcm).max() > 1e-3
+
+
+def test_on_lines_meetings_begin_before_anybody_speaks_and_telephones_are_narrow(bank: SpeechBank) -> None:
+    lines, plain = (MeetingMixer(bank, bank.train, lines=on) for on in (True, False))
+    begins, silence, top = [], [], []
+    for seed in range(24):
+        meeting = lines.one(np.random.default_rng((3, seed)), 12, 2)
+        begins.append(float(meeting.active.any(1).argmax() / 100))
+        level = np.square(meeting.pcm.reshape(-1, FRAME)).mean(1)
+        power = np.square(np.abs(np.fft.rfft(meeting.pcm)))
+        if power[len(power) * 5 // 8 :].sum() < 1e-7 * power.sum():  # above 5 kHz
+            top.append(seed)
+            silence.append(float(np.percentile(level, 2) / level.mean()))
+        assert meeting.pcm.shape == (12 * 16000,)
+    assert 4 <= sum(begin > 1.5 for begin in begins) <= 14  # some 0.3 of them
+    assert max(begins) < 8  # half of it at most, and the first words
+    assert 2 <= len(top) <= 12  # a quarter
+    assert max(silence) < 0.1
+    assert sum(quiet > 1e-7 for quiet in silence) >= len(silence) / 2  # a line is heard, unless mu-law rounds it away
+    waited = [plain.one(np.random.default_rng((3, seed)), 12, 2).active.any(1).argmax() / 100 for seed in range(24)]
+    assert max(waited) < 3
+
+
+def test_masks_leave_nothing_of_a_band_but_its_mean() -> None:
+    hidden = []
+    for seed in range(20):
+        mels = np.random.default_rng(0).random((50, 128)).astype(np.float32)
+        before = mels.copy()
+        masked(np.random.default_rng(seed), mels)
+        bands = (mels == mels[:1]).all(0)
+        np.testing.assert_array_equal(mels[:, ~bands], before[:, ~bands])
+        assert np.abs(mels[:, bands] - 0.5).max(initial=0) < 0.1
+        hidden.append(int(bands.sum()))
+    assert max(hidden) <= 32
+    assert 4 <= sum(count > 0 for count in hidden) <= 16
 
 
 def test_the_order_of_people_is_free_in_one_loss_and_asked_for_in_the_other() -> None:
@@ -232,7 +268,9 @@ def test_a_few_steps_lower_the_loss_and_the_export_comes_back(bank: SpeechBank, 
     pcm = task.fixed[0].pcm[None, : 16000 * 6]
     network.eval()
     before = streamed(network, pcm, "low_latency")
-    (after,) = whole(load(tmp_path / "out"), list(pcm), "1.04s")
+    exported = load(tmp_path / "out")
+    assert exported.spec.licence == "CC-BY-4.0"
+    (after,) = whole(exported, list(pcm), "1.04s")
     assert before.shape == (1, 600, SLOTS)
     np.testing.assert_allclose(after, before[0], atol=2e-2)  # half precision
     assert set(task.validate(network, "cpu")) == {"der", "der_2", "der_3", "der_4", "speech_error"}

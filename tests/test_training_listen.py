@@ -12,9 +12,9 @@ from buzzing import talk
 
 from models import silero, voices_file
 from models.training.listen import Listen, hushed, met
-from models.training.loop import Plan, Run
 from models.training.meetings import Meeting
 from models.training.recordings import AHEAD, HOP, Recording, heard, recording
+from models.training.run import Plan, Run
 from models.voiceprint import Encoder
 from models.voices_diarizer import VoicesDiarizer, load
 from models.voices_network import FIRST, LAST, STACK, STEPS, Listener

@@ -32,10 +32,10 @@ from models.training.augment_music import (  # noqa: E402
 )
 from models.training.club import club, groove, pumping  # noqa: E402
 from models.training.data import BLOCK, STEMS, held_kinds, music_bank, store_track, tracks  # noqa: E402
-from models.training.loop import Plan, Run  # noqa: E402
 from models.training.mixing import MusicMixer  # noqa: E402
 from models.training.music_hq import ARCHITECTURE, MusicHQ  # noqa: E402
 from models.training.render import BASSES, GUITARS, KITS, PROGRAMS, RESERVED, SOUNDFONT, fluidsynth, levelled  # noqa: E402
+from models.training.run import Plan, Run  # noqa: E402
 from models.training.score import Note, strummed  # noqa: E402
 from models.training.sing import brightened, sing  # noqa: E402
 from models.training.synth import kick, lay, machine, synth_bass  # noqa: E402

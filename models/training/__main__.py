@@ -14,9 +14,10 @@ from models.bsrnn_config import MUSIC, SPEECH
 from models.training.augment_music import Augment
 from models.training.conversations import ConversationMixer, Shares
 from models.training.data import music_bank, speech_bank
-from models.training.loop import Plan, Run, follow, train
+from models.training.loop import follow, train
 from models.training.mixing import MusicMixer
 from models.training.pack import expand
+from models.training.run import Plan, Run
 from models.training.separation import Separation
 from models.training.task import Task
 from models.training.together import Together, together
@@ -77,13 +78,15 @@ class Recipe:
     decay: float = 0.998
     clip: float = 5.0
     beta: float = 0.99
+    muon: str | None = None
+    half: bool = False
 
 
 RECIPES = {
     "speech": Recipe(speech),
     "music": Recipe(music),
     "music-hq": Recipe(music_hq, batch=4, rate=3e-4, beta=0.999),
-    "diarize": Recipe(diarize, batch=4, rate=5e-4, decay=0.999, clip=1.0, beta=0.98),
+    "diarize": Recipe(diarize, batch=4, rate=5e-4, decay=0.999, clip=1.0, beta=0.98, muon=".layers.", half=True),
 }
 
 
@@ -97,7 +100,9 @@ def options(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--export", type=Path, help="folder for the averaged weights, written at every validation")
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--resume", action="store_true", help="go on from OUT/last.pt")
-    start.add_argument("--from", type=Path, dest="begin", metavar="FOLDER", help="start from exported weights")
+    start.add_argument(
+        "--from", type=Path, dest="begin", metavar="FOLDER", help="start from the weights of a run or an export"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
     parser.add_argument("--workers", type=int, default=0, help="processes that draw batches ahead; 0: in the loop")
     parser.add_argument("--processes", type=int, default=1, help="that each compute a batch of every step; CPU only")
@@ -144,6 +149,8 @@ def prepare(chosen: argparse.Namespace) -> Run:
         decay=recipe.decay,
         clip=recipe.clip,
         beta=recipe.beta,
+        muon=recipe.muon,
+        half=recipe.half,
         every=chosen.every,
         seed=chosen.seed,
     )

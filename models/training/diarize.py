@@ -36,6 +36,7 @@ LOOK = 0.2  # weight of `astray`
 # Weight of what earlier layers would tell (Y. Yu et al., "Auxiliary loss of transformer with residual connection for end-to-end
 # speaker diarization", 2022, arXiv:2110.07116).
 EARLY = 0.5
+NOTES = {"licence": "CC-BY-4.0", "source": "models/training/diarize.py"}
 
 
 def compressed(rng: np.random.Generator, active: Flags, size: Size, doubt: float | None = None) -> NDArray[np.int64]:
@@ -53,6 +54,18 @@ def compressed(rng: np.random.Generator, active: Flags, size: Size, doubt: float
     probs = torch.from_numpy((active * yes + (1 - active) * no).astype(np.float32))
     kept, _ = compress(torch.arange(len(active))[:, None], probs, size.cache, torch.tensor([-1]), Policy())
     return np.asarray(kept[:, 0].numpy())
+
+
+def masked(rng: np.random.Generator, mels: NDArray[np.float32]) -> None:
+    """In half of all sequences `[T, 128]`, two bands of up to 16 give nothing but their mean.
+
+    D. Park et al., "SpecAugment", 2019 (arXiv:1904.08779); here for all of the sequence, so that who speaks has to be told by
+    the other bands.
+    """
+    if rng.random() < 0.5:
+        for width in rng.integers(1, 17, 2):
+            first = int(rng.integers(mels.shape[1] - width + 1))
+            mels[:, first : first + width] = mels[:, first : first + width].mean()
 
 
 def in_order(logits: Tensor, wanted: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -105,13 +118,12 @@ class Diarize:
     """
 
     name = "diarize"
-    half_on_cpu = True  # nearly all of a step are products of large matrices: 0.28 s for 0.53
 
     def __init__(
         self, bank: SpeechBank, voices: Path | None, size: Size | None = None, seconds: float | None = None
     ) -> None:
         self.size, self.seconds = size or Size(), seconds
-        self.mixer = MeetingMixer(bank, bank.train, shifted=True)
+        self.mixer = MeetingMixer(bank, bank.train, shifted=True, lines=True)
         self.teacher = np.zeros((0, WIDTH), np.float32)
         if voices is not None:
             known = np.load(voices)
@@ -170,8 +182,10 @@ class Diarize:
         kept = compressed(rng, active[:past].mean(1, dtype=np.float32), self.size)
         chosen = np.concatenate((kept, np.arange(past, past + recent)))
         silent = chosen < 0
-        mels = stacked(log_mels(torch.from_numpy(meeting.pcm)[None]))[0].half().numpy()
-        return mels[chosen], silent, (active[chosen] & ~silent[:, None, None]).reshape(-1, SLOTS), people
+        mels = log_mels(torch.from_numpy(meeting.pcm)[None])
+        masked(rng, mels[0].numpy())
+        heard = stacked(mels)[0].half().numpy()
+        return heard[chosen], silent, (active[chosen] & ~silent[:, None, None]).reshape(-1, SLOTS), people
 
     def meeting(self, rng: np.random.Generator, seconds: float, shares: Sequence[float] = SPEAKING) -> Meeting:
         while True:
@@ -240,7 +254,7 @@ class Diarize:
         Nemotron3DiarizationProcessor(
             NemotronAsrStreamingFeatureExtractor(feature_size=128), streaming_modes=CHUNKS
         ).save_pretrained(fresh)
-        (fresh / "notes.txt").write_text("".join(f"{key}: {value}\n" for key, value in notes.items()))
+        (fresh / "notes.txt").write_text("".join(f"{key}: {value}\n" for key, value in {**NOTES, **notes}.items()))
         folder.mkdir(parents=True, exist_ok=True)
         for path in sorted(fresh.iterdir()):
             os.replace(path, folder / path.name)

@@ -23,9 +23,10 @@ from torch import Tensor, nn
 
 from models import voices_file
 from models.training.data import speech_bank
-from models.training.loop import Plan, Run, train
+from models.training.loop import train
 from models.training.meetings import MeetingMixer
 from models.training.recordings import Recording, gathered, middle, recording
+from models.training.run import Plan, Run
 from models.voiceprint import WIDTH
 from models.voices_network import FIRST, LAST, SEGMENT, STACK, STEPS, Listener, normal
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator
@@ -20,8 +21,10 @@ from models.training.data import Clip, SpeechBank, floats
 from models.training.mixing import coloured_noise, decibels, resampled, rms
 
 FRAME = 160  # samples of 10 ms at 16 kHz
+DELAY = 512  # samples of `response`
 SPEEDS = (0.88, 0.94, 1.0, 1.06, 1.13)  # a voice at another speed counts as another person
 Flags = NDArray[np.bool_]
+Gain = NDArray[np.floating[Any]]
 
 
 def speaking(pcm: Audio, gap_s: float = 0.3) -> Flags:
@@ -47,10 +50,13 @@ def through(pcm: Audio, responses: Sequence[Audio], size: int = 1 << 14) -> Audi
     extra = sum(len(response) - 1 for response in responses)
     block = size - extra
     count = -(-(len(pcm) + extra) // block)
-    spectra = np.fft.rfft(np.pad(pcm, (0, count * block - len(pcm))).reshape(count, block), size)
+    blocks = np.pad(pcm, (0, count * block - len(pcm))).reshape(count, block)
+    sounding = blocks.any(1)  # who listens for most of a meeting costs little
+    spectra = np.fft.rfft(blocks[sounding], size)
     for response in responses:
         spectra *= np.fft.rfft(response, size)
-    heard = np.fft.irfft(spectra, size)
+    heard = np.zeros((count, size), spectra.real.dtype)
+    heard[sounding] = np.fft.irfft(spectra, size)
     out = np.ascontiguousarray(heard[:, :block])
     out[1:, :extra] += heard[:-1, block:]
     return np.asarray(out.reshape(-1)[: len(pcm) + extra], np.float32)
@@ -101,6 +107,35 @@ def turns(rng: Generator, people: int, seconds: float) -> list[Turn]:
     return out
 
 
+def waits(rng: Generator, seconds: float) -> list[tuple[float, float]]:
+    """From what moment nobody speaks, and how long, in seconds: often before the first word, at times later."""
+    found = [(0.0, float(rng.uniform(0, min(9.0, 0.5 * seconds))))] if rng.random() < 0.35 else []
+    return found + ([(float(rng.uniform(0, seconds)), float(rng.uniform(2, 8)))] if rng.random() < 0.25 else [])
+
+
+def clicks(rng: Generator, length: int) -> Audio:
+    """Short bursts of noise, 1 in 4 s, 25 dB below to 3 dB above speech of unit RMS, `[length]`."""
+    out = np.zeros(length, np.float32)
+    for at in rng.integers(length, size=rng.poisson(length / 64000)):
+        burst = out[at : at + int(16000 * rng.uniform(0.005, 0.08))]
+        shape = np.hanning(len(burst)) * rng.standard_normal(len(burst))
+        burst += np.asarray(shape * decibels(rng.uniform(-25, 3)), np.float32)
+    return out
+
+
+def narrow(gain: Gain) -> Gain:
+    """This gain of bins from 0 to 8 kHz inside the band of a telephone, 300 to 3400 Hz."""
+    hertz = np.linspace(0, 8000, len(gain))
+    return gain / np.sqrt((1 + (hertz / 3400) ** 24) * (1 + (300 / np.maximum(hertz, 1)) ** 8))
+
+
+def response(gain: Gain) -> Audio:
+    """The impulse response with this gain in bins from 0 to 8 kHz, as long as there are bins, the middle at its middle."""
+    taps = 2 * (len(gain) - 1)
+    way = np.roll(np.fft.irfft(gain, taps), taps // 2)[taps // 4 : 3 * taps // 4] * np.hanning(taps // 2)
+    return np.asarray(way, np.float32)
+
+
 class MeetingMixer:
     """Meetings of speakers of a bank; each draw is a new one.
 
@@ -108,12 +143,20 @@ class MeetingMixer:
         bank, clips: recordings, and which of them.
         speeds: a voice at each of these is a person of its own;
         shifted: with each of the bank's formants too.
+        lines: as on real lines: nobody speaks at first, something clicks, a telephone hisses and has nothing above
+            3.4 kHz, and one side of it is far louder; a voice is up to 3 % slower or faster, anew in each meeting.
     """
 
     def __init__(
-        self, bank: SpeechBank, clips: Sequence[Clip], speeds: Sequence[float] = SPEEDS, shifted: bool = False
+        self,
+        bank: SpeechBank,
+        clips: Sequence[Clip],
+        speeds: Sequence[float] = SPEEDS,
+        shifted: bool = False,
+        lines: bool = False,
     ) -> None:
         self.speakers, self.bank, self.speeds = Speakers(bank, clips), bank, tuple(speeds)
+        self.lines = lines
         self.voices = (bank.pcm, *(bank.shifted if shifted else ()))
         self.flags = {
             clip.start: speaking(floats(bank.pcm[clip.start : clip.start + clip.length]))
@@ -126,11 +169,11 @@ class MeetingMixer:
         """How many persons are made of one speaker."""
         return len(self.voices) * len(self.speeds)
 
-    def say(self, rng: Generator, person: int, seconds: float) -> tuple[Audio, Flags]:
-        """One utterance that begins with speech: samples at unit RMS, and its activity."""
+    def say(self, rng: Generator, person: int, seconds: float, faster: float = 1.0) -> tuple[Audio, Flags]:
+        """One utterance that begins with speech: samples at unit RMS, and its activity; `faster` than this person is."""
         speaker, kind = divmod(person, self.kinds)
         group = self.speakers.groups[speaker]
-        recorded, speed = self.voices[kind // len(self.speeds)], self.speeds[kind % len(self.speeds)]
+        recorded, speed = self.voices[kind // len(self.speeds)], self.speeds[kind % len(self.speeds)] * faster
         clip = group[rng.integers(len(group))]
         flags = self.flags[clip.start]
         wanted = min(int(seconds * speed * 100) + 1, len(flags))
@@ -154,11 +197,13 @@ class MeetingMixer:
         chosen = [n * self.kinds + int(rng.integers(self.kinds)) for n in self.speakers.draw(rng, people)]
         dry = np.zeros((people, length), np.float32)
         active = np.zeros((length // FRAME, people), bool)
+        quiet = waits(rng, seconds) if self.lines and not clean else []
+        faster = rng.uniform(0.97, 1.03, people) if self.lines else np.ones(people)
         for turn in turns(rng, people, seconds):
-            at = int(turn.start * 100)
+            at = int((turn.start + sum(length for begin, length in quiet if turn.start >= begin)) * 100)
             if at >= len(active) or active[at : at + int(turn.length * 100), turn.person].any():
                 continue
-            pcm, told = self.say(rng, chosen[turn.person], turn.length)
+            pcm, told = self.say(rng, chosen[turn.person], turn.length, float(faster[turn.person]))
             told = told[: len(active) - at]
             dry[turn.person, at * FRAME : (at + len(told)) * FRAME] += pcm[: len(told) * FRAME]
             active[at : at + len(told), turn.person] |= told
@@ -171,24 +216,28 @@ class MeetingMixer:
         """`[P, T]` dry voices to what one microphone hears, `[T]`."""
         length = dry.shape[1]
         reverberant = not clean and rng.random() < 0.5
-        telephone = not clean and rng.random() < 0.15
-        taps = 2048
+        telephone = not clean and rng.random() < (0.25 if self.lines else 0.15)
+        line = self.lines and telephone
+        flat = np.ones(1025, np.float32)
         pcm = np.zeros(length, np.float32)
         for voice in dry:
-            gain = equaliser(rng, taps // 2 + 1, 16000) if not clean else np.ones(taps // 2 + 1, np.float32)
-            if telephone:
-                hertz = np.arange(taps // 2 + 1) * (16000 / taps)
-                gain = gain / np.sqrt((1 + (hertz / 3400) ** 24) * (1 + (300 / np.maximum(hertz, 1)) ** 8))
-            way = np.roll(np.fft.irfft(gain, taps), taps // 2)[taps // 4 : 3 * taps // 4] * np.hanning(taps // 2)
-            parts = [way.astype(np.float32)]
+            gain = equaliser(rng, len(flat), 16000) if not clean else flat
+            parts = [response(narrow(gain) if telephone else gain)]
             if reverberant:
                 real = self.bank.rooms and rng.random() < 0.4
                 parts += [self.bank.rooms[rng.integers(len(self.bank.rooms))] if real else made_room(rng, 16000)]
             spread = decibels(rng.uniform(-5, 5))
-            heard = through(voice, parts)[taps // 4 : taps // 4 + length]
+            if line:
+                spread *= decibels(rng.uniform(-12, 0))
+            heard = through(voice, parts)[DELAY : DELAY + length]
             pcm += heard * np.float32(spread)
-        if not clean and rng.random() < 0.6:
-            pcm = pcm + coloured_noise(rng, length) * rms(pcm) * decibels(rng.uniform(-40, -12))
+        loud = rms(pcm)
+        if self.lines and not clean and rng.random() < 0.3:
+            pcm = pcm + clicks(rng, length) * loud
+        if not clean and (line or rng.random() < 0.6):
+            pcm = pcm + coloured_noise(rng, length) * loud * decibels(rng.uniform(-50 if line else -40, -12))
         if telephone:
             pcm = mu_law(pcm, max(1e-3, float(np.abs(pcm).max())))
+        if line:  # noise and the error of mu-law are not heard above the band either
+            pcm = through(pcm, [response(narrow(flat))])[DELAY : DELAY + length]
         return np.asarray(pcm * np.float32(decibels(rng.uniform(-38, -18)) / max(1e-4, rms(pcm))), np.float32)

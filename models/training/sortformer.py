@@ -19,6 +19,7 @@ from models.training.voices import WIDTH, mel_bands
 F = nn.functional
 SLOTS, STACK, FRAME, BANDS = 4, 8, 160, 128
 LOOKING = 2
+DROP = 0.1  # of what each layer adds, while training
 CHUNKS = {"low_latency": (9, 4), "very_low_latency": (6, 2), "ultra_low_latency": (3, 1)}
 
 
@@ -115,8 +116,9 @@ class Network(nn.Module):
             told = LOOKING if number in self.looking and self.training else 0
             more, look = attend(layer.self_attn, layer.layer_norm1(x), cos, sin, told)
             looks += [look] if look is not None else []
-            x = x + more
-            x = x + layer.mlp.fc2(F.gelu(layer.mlp.fc1(layer.layer_norm2(x))))
+            x = x + F.dropout(more, DROP, self.training)
+            more = layer.mlp.fc2(F.gelu(layer.mlp.fc1(layer.layer_norm2(x))))
+            x = x + F.dropout(more, DROP, self.training)
             if self.training and str(number) in self.early:
                 early.append(self.early[str(number)](F.layer_norm(x, x.shape[-1:])))
         x = self.model.model.proj(tower.layer_norm(x))
