@@ -28,7 +28,7 @@ MADE = (
 
 def names() -> list[str]:
     """By enumeration: whoever adds a model to `models/embedded` or a toy need not remember this file."""
-    embedded = [folder.name for folder in sorted(registry.EMBEDDED.glob("*/")) if any(folder.glob("*.safetensors"))]
+    embedded = [name for name in registry.build() if (registry.EMBEDDED / name).is_dir()]
     return [*toys.all_toys(), *embedded, *MADE]
 
 
