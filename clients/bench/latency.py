@@ -22,14 +22,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rivulet_client.codec import Start, pack
+from rivulet_client.codec import pack
 
 from clients.bench import report, sound
 from clients.bench.circumstances import circumstances
 from clients.bench.options import paced
 from clients.bench.options import parser as made
 from clients.bench.session import Load, run_sessions
-from clients.bench.target import LOOP, model_info
+from clients.bench.target import LOOP, asked, model_info
 from clients.bench.timeline import Timeline, summary
 
 TOLERANCE_MS = 15.0
@@ -67,7 +67,7 @@ def prepare(options: argparse.Namespace) -> Load:
     if pcm is None:
         pcm = sound.synthetic(min(LOOP, count * packet / rate), rate, channels)
     data = [pack(piece, options.format) for piece in sound.packets(sound.fit(pcm, channels), packet, count)]
-    start = Start(options.model, rate, channels, options.format, latency_ms=options.latency_ms, mode=options.mode)
+    start = asked(options, options.model, rate, channels)
     return Load(options.url, start, packet, data, count, options.token, options.timeout)
 
 

@@ -28,6 +28,7 @@ def paced(made: argparse.ArgumentParser) -> argparse.ArgumentParser:
     made.add_argument("--format", choices=("s16le", "f32le"), default="s16le")
     made.add_argument("--latency-ms", type=float, help="the most latency to ask the server for")
     made.add_argument("--mode", choices=("separate", "speakers"), help="what becomes of speech (default: separate)")
+    made.add_argument("--diarizer", help="of mode speakers: NAME or NAME@PROFILE (default: the server's first)")
     made.add_argument("--audio", type=Path, help="a sound file to play, round and round; else a synthetic band")
     return made
 

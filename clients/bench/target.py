@@ -9,6 +9,7 @@ from typing import Any
 
 from rivulet_client.codec import Start, pack
 from rivulet_client.handshake import models_url
+from rivulet_client.turns import SpeakerOptions
 
 from clients.bench import sound
 from clients.bench.session import Load
@@ -45,6 +46,14 @@ def _names(value: Any) -> list[str]:
     return [value] if isinstance(value, str) else list(value or ())
 
 
+def asked(options: argparse.Namespace, model: str, rate: int, channels: int) -> Start:
+    """The first message of a session, as `clients.bench.options.paced` has it."""
+    speakers: SpeakerOptions | None = {"diarizer": options.diarizer} if options.diarizer else None
+    return Start(
+        model, rate, channels, options.format, latency_ms=options.latency_ms, mode=options.mode, speakers=speakers
+    )
+
+
 def endless(model: str, options: argparse.Namespace) -> Load:
     """Paced sessions of a model at its own rate (or that of `--audio`) and channels, without an end of their own (`count` is 0).
 
@@ -59,7 +68,7 @@ def endless(model: str, options: argparse.Namespace) -> Load:
         pcm = sound.synthetic(LOOP, rate, channels)
     packet = max(1, round(rate * options.packet_ms / 1000))
     pieces = sound.packets(pcm, packet, pcm.shape[1])
-    start = Start(model, rate, channels, options.format, latency_ms=options.latency_ms, mode=options.mode)
+    start = asked(options, model, rate, channels)
     return Load(
         options.url, start, packet, [pack(part, options.format) for part in pieces], 0, options.token, options.timeout
     )
