@@ -315,6 +315,17 @@ def test_training_goes_on_from_the_averaged_weights_of_another_run(speakers: Pat
     assert not other.optimizer.state
 
 
+def test_a_run_of_another_optimiser_is_not_gone_on_with(speakers: Path, tmp_path: Path) -> None:
+    task = speech_task(speakers, tmp_path / "cache")
+    Run(task, Plan(minutes=1), tmp_path / "run").save()
+    other = Run(task, Plan(minutes=1, muon="."), tmp_path / "run")
+    with pytest.raises(ValueError, match=r"last\.pt: its optimiser is another one .*; use --from"):
+        other.resume()
+    other.save()
+    with pytest.raises(ValueError, match=r"last\.pt: its optimiser is another one .*; use --from"):
+        Run(task, Plan(minutes=1), tmp_path / "run").resume()
+
+
 def test_muon_moves_the_matrices_it_is_given_along_an_orthogonal_matrix() -> None:
     torch.manual_seed(0)
     network = torch.nn.Sequential(torch.nn.Linear(6, 6), torch.nn.Linear(6, 6))

@@ -21,7 +21,7 @@ from models.training.data import Clip, SpeechBank, floats
 from models.training.mixing import coloured_noise, decibels, resampled, rms
 
 FRAME = 160  # samples of 10 ms at 16 kHz
-DELAY = 512  # samples of `response`
+DELAY = 512  # samples by which `response` is late, of 1025 bins
 SPEEDS = (0.88, 0.94, 1.0, 1.06, 1.13)  # a voice at another speed counts as another person
 Flags = NDArray[np.bool_]
 Gain = NDArray[np.floating[Any]]
