@@ -26,7 +26,7 @@ def build(extra: Mapping[str, Path] | None = None) -> Diarizers:
     """
     found: Diarizers = {"voices": _voices}
     for config in sorted(EMBEDDED.glob("*/config.json")):
-        found[config.parent.name] = partial(_sortformer, config.parent, config.parent.name)
+        found[config.parent.name] = partial(_embedded, config.parent)
     for name, path in (extra or {}).items():
         if name in found:
             raise ValueError(f"got diarizer name {name!r} for {path}, which is taken")
@@ -62,6 +62,14 @@ def _voices() -> Diarizer:
     from models.voices_diarizer import load
 
     return load()
+
+
+def _embedded(folder: Path) -> Diarizer:
+    """A Sortformer of ours, which was trained on nothing but people."""
+    from models.silero import load as detector
+    from models.speech_only import SpeechOnly
+
+    return SpeechOnly(_sortformer(folder, folder.name), detector())
 
 
 def _given(source: str | Path, name: str) -> Diarizer:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from models import weights
-from models.rehearsal import rehearsed
+from models.rehearsal import WARM, rehearsed
 from models.separator import Separator, Spec
 from server.engine import LONG_S, MAX_BATCH, Engine, Lane
 from streaming.framing import Array
@@ -52,9 +52,15 @@ def _along(places: tuple[int, ...], values: tuple[float, ...] | list[float], at:
 
 
 async def costs(separator: Separator, engine: Engine) -> Costs:
-    """As measured when these weights were first loaded on this machine, or else measured now, behind all who are live."""
+    """As measured when these weights were first loaded on this machine, or else measured now, behind all who are live.
+
+    Either way every part has run before anyone's sound comes: of models that tell speakers apart some run late and seldom, and
+    the first run of a part may take as long as the rest of a chunk.
+    """
     known = await engine.load(lambda: _recall(separator.spec))
     if known is not None:
+        if hasattr(separator, "activity"):
+            await engine.load(lambda: rehearsed(separator, WARM))
         return known
     spec = separator.spec
     windows = tuple(sorted({spec.windows[0], spec.windows[-1]})) if spec.windows else (spec.framing.window,)

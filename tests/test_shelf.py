@@ -14,6 +14,7 @@ import serving
 
 from models import toys
 from models.registry import Entry
+from models.rehearsal import WARM
 from server.costs import KNOWN, costs
 from server.engine import Engine
 from server.metrics import Metrics
@@ -33,6 +34,12 @@ class Counted(toys.Split):
     def run(self, pcm: Array, states: Sequence[Any]) -> tuple[Array, list[Any]]:
         self.runs.append(len(pcm))  # type: ignore[attr-defined]
         return super().run(pcm, states)
+
+
+class Telling(Counted):
+    """Tells who speaks, as far as the shelf knows."""
+
+    def activity(self, state: Any) -> None: ...
 
 
 @pytest.fixture(autouse=True)
@@ -62,6 +69,16 @@ async def test_weights_that_were_measured_here_are_not_measured_again(engine: En
     assert len(json.loads((cache / KNOWN).read_text())) == 1
     await costs(Counted(runs, version="two"), engine)
     assert runs
+
+
+async def test_every_part_of_a_model_that_tells_people_apart_has_run_before_the_first_session(engine: Engine) -> None:
+    runs: list[int] = []
+    model = Telling(runs, version="one")
+    first = await costs(model, engine)
+    runs.clear()
+    assert await costs(Telling(runs, version="one"), engine) == first
+    windows = WARM * model.spec.rate // model.spec.framing.window
+    assert runs == [1] * (windows - 1)  # talk, as long as it takes until voices are compared; none of it measured
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"key": {}}'])

@@ -351,16 +351,21 @@ def test_muon_moves_the_matrices_it_is_given_along_an_orthogonal_matrix() -> Non
         again.load_state_dict(optimiser(network, 0.1, 0.99, None).state_dict())
 
 
-def test_an_export_of_fewer_blocks_grows_into_the_same_function(speakers: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "larger", [{"blocks": 3}, {"hidden": 20}, {"narrow": 7}, {"bottleneck": 17, "narrow": 5, "blocks": 2}]
+)
+def test_an_export_grows_into_the_same_function(speakers: Path, tmp_path: Path, larger: dict[str, int]) -> None:
     task = speech_task(speakers, tmp_path / "cache")
     task.export(task.network(), tmp_path / "small", {})
-    task.config = replace(TINY, blocks=3)
+    task.config = replace(TINY, **larger)  # type: ignore[arg-type]
     large = task.network()
     task.restore(large, tmp_path / "small")
     pcm = torch.randn(1, 1, 3000)
     torch.testing.assert_close(large(pcm), network_from(tmp_path / "small" / "model.safetensors")(pcm))
-    task.config = replace(TINY, hidden=16)
-    with pytest.raises(ValueError, match=r"other hidden 12 \(expected 16\)"):
+    large(pcm).square().mean().backward()  # what is new has a say at once, or once what hears it has moved
+    assert all(bool(block.time.out.weight.grad.any()) for block in large.blocks)
+    task.config = replace(TINY, features=16, hidden=8)
+    with pytest.raises(ValueError, match=r"other features 12 \(expected 16\), hidden 12 \(expected 8\)"):
         task.restore(task.network(), tmp_path / "small")
     with pytest.raises(FileNotFoundError, match="no such checkpoint"):
         task.restore(task.network(), tmp_path / "nothing")

@@ -83,7 +83,7 @@ class Recipe:
 
 
 RECIPES = {
-    "speech": Recipe(speech),
+    "speech": Recipe(speech, half=True),
     "music": Recipe(music),
     "music-hq": Recipe(music_hq, batch=4, rate=3e-4, beta=0.999),
     "diarize": Recipe(diarize, batch=4, rate=5e-4, decay=0.999, clip=1.0, beta=0.98, muon=".layers.", half=True),

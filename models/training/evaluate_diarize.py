@@ -16,7 +16,10 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from models.sortformer import SortformerDiarizer, load
+from models.diarizer import Diarizer
+from models.silero import load as detector
+from models.sortformer import load
+from models.speech_only import SpeechOnly
 from models.training.data import speech_bank
 from models.training.diarize import error_rate
 from models.training.meetings import FRAME, Flags, MeetingMixer
@@ -26,7 +29,7 @@ Figures = list[dict[str, Any]]
 PROFILES = ("1.04s", "0.32s")
 
 
-def whole(diarizer: SortformerDiarizer, pcm: Sequence[NDArray[np.float32]], profile: str) -> list[NDArray[np.float32]]:
+def whole(diarizer: Diarizer, pcm: Sequence[NDArray[np.float32]], profile: str) -> list[NDArray[np.float32]]:
     """Probabilities `[T // 160, S]` of recordings `[T]`, streamed together with this profile."""
     states = [diarizer.start(profile) for _ in pcm]
     told, states = diarizer.run(pcm, states)
@@ -75,7 +78,7 @@ def parts(told: Flags, meant: Flags) -> dict[str, float]:
 
 def diarize_figures(folder: Path, data: Path, cache: Path, meetings: int = 15, seconds: float = 75) -> Figures:
     """A row for each profile and number of people, and for the real conversation."""
-    bank, diarizer = speech_bank(data, cache), load(folder)
+    bank, diarizer = speech_bank(data, cache), SpeechOnly(load(folder), detector())
     mixer = MeetingMixer(bank, bank.validation, speeds=(1.0,))
     held = [mixer.one(np.random.default_rng((71, k)), seconds, 2 + k % 3) for k in range(meetings)]
     overlap = sum((m.active.sum(1) > 1).sum() for m in held) / sum(m.active.any(1).sum() for m in held)

@@ -6,8 +6,9 @@ The meetings are those that training watches (`training/diarize.py`): 48 s, two 
 telephones, about 10 % of speech overlapped. The conversation is the sample of pyannote.audio. DER with collar 0 and overlap
 scored (NIST RT-09), of what is above `--onset` with nothing done to it, or of turns with gaps closed (`--gap`); miss,
 false alarm and confusion in percent of speech. What a second of audio costs in processor time is of all of them heard
-together. With `--separator` it is who speaks as told in mode `speakers`, where a separator's outputs tell overlap too
-(`streaming/overlap.py`), one recording after another.
+together. With `--music DB` the instruments of two songs are that far below the people of each meeting, and how often somebody
+is told in the instruments alone is said too. With `--separator` it is who speaks as told in mode `speakers`, where a
+separator's outputs tell overlap too (`streaming/overlap.py`), one recording after another.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
+import soxr
 import torch
 from numpy.typing import NDArray
 
@@ -27,13 +30,14 @@ from models import diarizers, registry
 from models.diarizer import Diarizer
 from models.separator import Separator
 from models.speakers import Speakers
-from models.training.data import speech_bank
+from models.training.data import song_excerpt, speech_bank
 from models.training.evaluate_diarize import real_conversation
 from models.training.meetings import Flags, MeetingMixer
 from streaming import turns
 from streaming.matching import hungarian
 
 Recording = tuple[NDArray[np.float32], Flags]
+SONGS = {"Sodium": 60.0, "Caesium": 40.0}  # held out of all training; s where their instruments play
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,26 @@ def meetings(data: Path, cache: Path, count: int, seconds: float) -> list[Record
     mixer = MeetingMixer(bank, bank.validation, speeds=(1.0,))
     made = [mixer.one(np.random.default_rng((7, k)), seconds, 2 + k % 3) for k in range(count)]
     return [(one.pcm, one.active) for one in made]
+
+
+def instruments(data: Path, song: str, seconds: float) -> NDArray[np.float32]:
+    """Drums, bass and the rest of a song without its voice, mono at 16 kHz, `[T]`, at an RMS of 0.05."""
+    stems = song_excerpt(data, song, SONGS[song], seconds, 44100)
+    mixed = sum(stems[name] for name in ("drums", "bass", "other"))
+    pcm = soxr.resample(np.mean(mixed, axis=0), 44100, 16000).astype(np.float32)
+    return np.asarray(pcm * (0.05 / np.sqrt(np.square(pcm).mean())), np.float32)
+
+
+def with_music(
+    recordings: Sequence[Recording], music: Sequence[NDArray[np.float32]], below_db: float
+) -> list[Recording]:
+    """The meetings with music all through, one song after the other."""
+    out = []
+    for number, (pcm, flags) in enumerate(recordings):
+        played = np.resize(music[number % len(music)], len(pcm))
+        level = np.sqrt(np.square(pcm).mean() / np.square(played).mean()) * 10 ** (-below_db / 20)
+        out.append((np.asarray(pcm + played * level, np.float32), flags))
+    return out
 
 
 def told_by(
@@ -136,6 +160,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--gap", type=int, help="frames of 10 ms")
     parser.add_argument("--meetings", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=48)
+    parser.add_argument("--music", type=float, metavar="DB", help="how far below the people instruments play")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--cache", type=Path, default=Path("runs/cache"))
     parser.add_argument("--json", type=Path)
@@ -143,7 +168,10 @@ def main(words: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     diarizer, real = diarizers.find(chosen.diarizer), real_conversation()
     groups = {"meetings": meetings(chosen.data, chosen.cache, chosen.meetings, chosen.seconds)}
-    if real is not None:
+    music = {} if chosen.music is None else {song: instruments(chosen.data, song, 40) for song in SONGS}
+    if music:
+        groups = {"meetings, music": with_music(groups["meetings"], list(music.values()), chosen.music)}
+    elif real is not None:
         groups["telephone, 30 s"] = [real]
     separator = registry.find(registry.build(), chosen.separator).load(None) if chosen.separator else None
     found = [
@@ -155,6 +183,10 @@ def main(words: Sequence[str] | None = None) -> None:
     for row in found:
         figures = " ".join(f"{value:6.1f}" for value in (row.der, row.missed, row.false_alarm, row.confused, row.slots))
         print(f"{row.profile:8} {row.what:22} {figures} {row.cost:6.3f}")
+    for song, profile in product(music, chosen.profile or diarizer.spec.profiles):
+        (probs,) = told_by(diarizer, profile, separator, [music[song]])
+        share = 100 * spoken(probs, chosen.onset, chosen.gap).any(1).mean()
+        print(f"{profile:8} instruments of {song}, nobody speaks: somebody is told {share:.1f} % of 40 s")
     if chosen.json:
         chosen.json.write_text(json.dumps([asdict(row) for row in found], indent=1) + "\n")
 

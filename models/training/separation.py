@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from models.bsrnn import BandSplitRNN
 from models.bsrnn_config import Config
 from models.bsrnn_file import network_from, save
+from models.training.growth import grown
 from models.training.losses import energy, partition_invariant, si_sdr, stems_loss
 from models.training.mixing import typical_pitch
 
@@ -52,27 +53,6 @@ def by_pitch(voices: Audio, rate: int) -> Audio:
     if len(sounding) == 1 and pitch[sounding[0]] > MIDDLE_HZ:
         order[0], order[1] = order[1], order[0]
     return voices[order]
-
-
-def grown(old: BandSplitRNN, config: Config) -> BandSplitRNN:
-    """The same function in a network of more blocks: new ones stand before the masks and add nothing yet.
-
-    Raises:
-        ValueError: the configurations differ in more than that, naming in what.
-    """
-    fields, had = asdict(config), asdict(old.config)
-    differ = [key for key in fields if fields[key] != had[key] and key not in ("name", "licence", "blocks")]
-    if differ or config.blocks < old.config.blocks:
-        told = ", ".join(f"{key} {had[key]} (expected {fields[key]})" for key in differ or ["blocks"])
-        raise ValueError(f"got weights of a network with other {told}")
-    network = BandSplitRNN(config)
-    with torch.no_grad():
-        for block in network.blocks[old.config.blocks :]:
-            for layer in (block.time.out, block.wide):  # type: ignore[union-attr]
-                layer.weight.zero_()  # type: ignore[union-attr, operator]
-                layer.bias.zero_()  # type: ignore[union-attr, operator]
-    network.load_state_dict({**network.state_dict(), **old.state_dict()})
-    return network
 
 
 def exported(folder: Path) -> Path:
