@@ -33,7 +33,7 @@ $(PAGE): $(PAGE_SOURCES) | $(VENV)/.core
 	$(NPM) run build
 
 test: install $(PAGE)
-	$(BIN)/python -m pytest -m "not slow and not browser"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not browser"
 	$(BIN)/python -m pytest tests/test_browser_demos.py
 	$(NPM) test
 	$(NPM) run check

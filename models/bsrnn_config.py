@@ -115,9 +115,6 @@ SPEECH = Config(
     groups=((4, 8, 1), (8, 8, 1), (21, 8, 1)),
     interchangeable=True,
     blocks=4,
-    hidden=128,
-    narrow=24,
-    bottleneck=256,
 )
 
 MUSIC = Config(

@@ -415,7 +415,8 @@ def test_the_command_trains_resumes_and_refuses(
     with pytest.raises(SystemExit, match="there is a run already; add --resume"):
         main([*common, *out, "--steps", "2"])
     main([*common, *out, "--resume", "--steps", "2"])
-    main([*common, "--out", str(tmp_path / "more"), "--from", str(tmp_path / "export"), "--steps", "1"])
+    wider = ["--hidden", "96", "--narrow", "20"]
+    main([*common, *wider, "--out", str(tmp_path / "more"), "--from", str(tmp_path / "export"), "--steps", "1"])
     told = capsys.readouterr().out
     assert [line.split()[1] for line in told.splitlines()] == ["1", "2", "1"]
     for words, reason in (

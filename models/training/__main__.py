@@ -10,10 +10,11 @@ from pathlib import Path
 
 import torch
 
-from models.bsrnn_config import MUSIC, SPEECH
+from models.bsrnn_config import MUSIC, SPEECH, Config
 from models.training.augment_music import Augment
 from models.training.conversations import ConversationMixer, Shares
 from models.training.data import music_bank, speech_bank
+from models.training.growth import MAY_GROW
 from models.training.loop import follow, train
 from models.training.mixing import MusicMixer
 from models.training.pack import expand
@@ -25,9 +26,15 @@ from models.training.together import Together, together
 FULL_OVERLAP = Shares(pair=1, partial=0, three=0, room=0, noise=0, telephone=0, clipped=0)
 
 
+def sized(config: Config, chosen: argparse.Namespace) -> Config:
+    """The configuration in the size that was asked for."""
+    asked = {key: getattr(chosen, key) for key in MAY_GROW if getattr(chosen, key)}
+    return replace(config, **asked)
+
+
 def speech(chosen: argparse.Namespace) -> Task:
     bank = speech_bank(chosen.data, chosen.cache)
-    config = replace(SPEECH, blocks=chosen.blocks or SPEECH.blocks)
+    config = sized(SPEECH, chosen)
     mixer = ConversationMixer(bank, bank.train, chosen.seconds)
     check = ConversationMixer(bank, bank.validation, 4.0, FULL_OVERLAP)
     return Separation(config, mixer, check, chosen.ordered / chosen.minutes, chosen.checks or 12)
@@ -35,7 +42,7 @@ def speech(chosen: argparse.Namespace) -> Task:
 
 def music(chosen: argparse.Namespace) -> Task:
     trained, held = music_bank(chosen.data, chosen.cache)
-    config = replace(MUSIC, blocks=chosen.blocks or MUSIC.blocks)
+    config = sized(MUSIC, chosen)
     check = MusicMixer(held, 4.0, coherent=0.5)
     mixer = MusicMixer(trained, chosen.seconds, chosen.coherent, augment=Augment() if chosen.augment else None)
     return Separation(
@@ -127,7 +134,8 @@ def options(words: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--shares", type=float, nargs="+", help="of each teacher in their mean; alike by default")
     parser.add_argument("--taught", type=float, default=0.5, help="share of the loss that the teachers have")
-    parser.add_argument("--blocks", type=int, help="of the band-split RNN; with --from, more than the export has")
+    for size in MAY_GROW:
+        parser.add_argument(f"--{size}", type=int, help="of the band-split RNN; with --from, as many as it has or more")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--steps", type=int, help="stop after this many in all, if the minutes last longer")
     parser.add_argument("--checks", type=int, help="batches of four in the validation set of speech or music")
