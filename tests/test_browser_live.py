@@ -176,11 +176,11 @@ def bands(sound: Sound) -> Sound:
 
 
 def coded(sound: Sound) -> Sound:
-    """As Opus leaves it at the bitrate that the server asks for."""
+    """As Opus leaves it at the bitrate that the page asks for."""
     kept = io.BytesIO()
     with av.open(kept, "w", format="ogg") as out:
         stream = out.add_stream("libopus", rate=RATE, layout="stereo")
-        stream.bit_rate = 160_000
+        stream.bit_rate = 192_000
         pieces = av.AudioFifo()
         frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(sound.T).reshape(1, -1), "flt", "stereo")
         frame.sample_rate = RATE

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { below, socketUrl } from "../src/client/address";
 import { decode } from "../src/client/codec";
-import { musical, taken } from "../src/client/peer-sdp";
+import { musical } from "../src/client/peer-sdp";
 import { PeerStats, sampleOf } from "../src/client/peer-stats";
 
 const OFFER = [
@@ -19,16 +19,6 @@ describe("an offer", () => {
   });
 
   it("says when one channel goes up", () => expect(musical(OFFER, { channels: 1, bitrate: 1 })).toContain("sprop-stereo=0"));
-});
-
-describe("an answer", () => {
-  it.each([["minptime=10;maxaveragebitrate=40000;maxplaybackrate=16000", 40_000], ["stereo=1", Infinity]])("of %s takes %d bit/s", (said, most) => {
-    const other = "m=audio 9 UDP/TLS/RTP/SAVPF 96\r\na=fmtp:96 maxaveragebitrate=7\r\n"; // another track's
-    const head = "v=0\r\nm=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\na=mid:1\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\n";
-    expect(taken(`${head}a=fmtp:111 ${said}\r\n${other}`)).toBe(most);
-  });
-
-  it("without sound takes anything", () => expect(taken("v=0\r\n")).toBe(Infinity));
 });
 
 describe("which sample an RTP timestamp is", () => {

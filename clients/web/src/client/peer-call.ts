@@ -2,7 +2,7 @@
 
 import { Failure } from "./errors";
 import type { Sending } from "./inputs";
-import { musical, taken } from "./peer-sdp";
+import { musical } from "./peer-sdp";
 import { type Answer, type PeerStart, type Signalling, type Terms } from "./peer-signalling";
 
 const GATHERING = 2000; // ms: a dead STUN or TURN server must not hold up what can do without
@@ -52,7 +52,7 @@ export class Call {
     const answer = await signalling.offer(pc.localDescription?.sdp ?? sdp, start, signal);
     if (this.over) throw new Failure("The call was ended.", "Connect again.", "closed");
     await pc.setRemoteDescription({ type: "answer", sdp: answer.sdp });
-    await this.raise(taken(answer.sdp));
+    await this.raise();
     if (!this.connected) this.timer = setTimeout(() => this.end(unreachable(this.refused)), CONNECTING);
     return answer;
   }
@@ -71,11 +71,11 @@ export class Call {
     this.pc.close();
   }
 
-  /** A browser sends speech at 32 kbit/s unless it is told; more than the server asks for would say nothing more. */
-  private async raise(most: number): Promise<void> {
+  /** A browser sends speech at 32 kbit/s unless it is told. */
+  private async raise(): Promise<void> {
     const [sender] = this.pc.getSenders();
     const parameters = sender.getParameters();
-    for (const one of parameters.encodings) one.maxBitrate = Math.min(most, (UP * this.sending.channels) / 2);
+    for (const one of parameters.encodings) one.maxBitrate = (UP * this.sending.channels) / 2;
     await sender.setParameters(parameters).catch(() => {}); // its own bitrate, then
   }
 

@@ -16,10 +16,3 @@ export function musical(sdp: string, { channels, bitrate }: Sound): string {
     return head + [...given, ...wanted.filter((one) => !names.has(one.split("=")[0]))].join(";");
   });
 }
-
-/** The most that an answer takes on its first line of sound, in bit/s; Infinity if it does not say. */
-export function taken(sdp: string): number {
-  const audio = sdp.split(/^m=/m).find((section) => section.startsWith("audio ")) ?? "";
-  const said = /^a=fmtp:[^\r\n]*\bmaxaveragebitrate=(\d+)/im.exec(audio);
-  return said ? Number(said[1]) : Infinity;
-}
