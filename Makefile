@@ -32,8 +32,10 @@ $(PAGE): $(PAGE_SOURCES) | $(VENV)/.core
 	$(NPM) ci --no-audit --no-fund
 	$(NPM) run build
 
+# Two processes of tests; what a busy machine spoils is tried once more, alone.
+FAST = -m "not slow and not browser"
 test: install $(PAGE)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not browser"
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(FAST) || $(BIN)/python -m pytest $(FAST) --last-failed
 	$(BIN)/python -m pytest tests/test_browser_demos.py
 	$(NPM) test
 	$(NPM) run check

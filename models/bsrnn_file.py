@@ -53,6 +53,18 @@ def read(path: Path) -> tuple[Config, dict[str, Tensor]]:
         raise ValueError(f"{path}: its configuration cannot be read ({error!r})") from None
 
 
+def exported(folder: Path) -> Path:
+    """The file of weights in a folder.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    path = Path(folder) / "model.safetensors"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such checkpoint; expected a folder with model.safetensors in it")
+    return path
+
+
 def network_from(path: Path) -> BandSplitRNN:
     """The network of one checkpoint file, strictly: every tensor there, none left over, all shapes right."""
     config, weights = read(path)

@@ -83,7 +83,7 @@ async def connected(
         network = Network(here, fate)
         await there.setLocalDescription(await there.createAnswer())
         await here.setRemoteDescription(there.localDescription)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await up.wait()
         yield network
     finally:

@@ -26,7 +26,7 @@ async def ffmpeg(folder: Path, url: str, hertz: float, seconds: float, **options
     given = {"cert_file": str(cert), "key_file": str(key), **options}
     code = [sys.executable, __file__, url, str(hertz), str(seconds), json.dumps(given)]
     process = await asyncio.create_subprocess_exec(*code)
-    return await asyncio.wait_for(process.wait(), 30)
+    return await asyncio.wait_for(process.wait(), 60)
 
 
 def node(cache: Path) -> Path:
@@ -52,7 +52,7 @@ async def libwebrtc(script: Path, role: str, url: str, **options: Any) -> dict[s
     process = await asyncio.create_subprocess_exec(
         "node", str(script), role, url, json.dumps(options), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    out, error = await asyncio.wait_for(process.communicate(), 40)
+    out, error = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 0, error.decode()
     result: dict[str, Any] = json.loads(out.decode().splitlines()[-1])
     return result

@@ -293,7 +293,7 @@ async def test_a_body_is_not_taken_from_those_without_a_key(host: str) -> None:
     """The answer comes before the body does."""
     reader, writer = await asyncio.open_connection(*host.split(":"))
     writer.write(f"POST /v1/tokens HTTP/1.1\r\nHost: {host}\r\nContent-Length: 1000000000\r\n\r\n".encode())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert b" 401 " in await reader.readline()
     writer.close()
 

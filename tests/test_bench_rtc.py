@@ -73,4 +73,4 @@ async def test_samples_that_are_missing_are_told() -> None:
         peer.tracks[0].arrivals += [(at * FRAME, 1.0) for at in range(2, 10)]
         assert rtc.figures(peer, 10 * FRAME, 0.0)["failure"] is None
     finally:
-        await asyncio.wait_for(peer.close(), 5)
+        await asyncio.wait_for(peer.close(), 60)

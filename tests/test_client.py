@@ -297,7 +297,7 @@ async def test_what_the_source_raises_comes_out(wrong: str) -> None:
             yield noise(100, channels=1)
         raise ValueError("the microphone fell, expected")
 
-    async with Peer() as peer, asyncio.timeout(10):
+    async with Peer() as peer, asyncio.timeout(60):
         with pytest.raises(ValueError, match="expected"):
             async for _ in rivulet_client.separate(peer.url, source()):
                 pass
@@ -326,7 +326,7 @@ async def test_tape() -> None:
 
 async def drain(url: str, seconds: int = 3, **options: Any) -> list[rivulet_client.Stems]:
     source = [noise(44_100, seed=second) for second in range(seconds)]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         return [stems async for stems in rivulet_client.separate(url, source, format="f32le", **options)]
 
 
@@ -437,7 +437,7 @@ async def test_an_error_that_is_not_fatal_is_logged(caplog: pytest.LogCaptureFix
 async def test_sending_after_the_end_of_the_connection_tells_the_code() -> None:
     async with Peer(Behaviour(fatal=("timeout", 4408))) as peer, rivulet_client.connect(peer.url) as stream:
         with pytest.raises(rivulet_client.SessionError) as caught:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while True:
                     await stream.send(noise(441))
                     await asyncio.sleep(0.01)

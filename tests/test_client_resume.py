@@ -81,7 +81,7 @@ def test_random_breaks_change_nothing(
     marks = {number: f"m{number}" for number in marked if number < count}
 
     async def run() -> None:
-        async with Peer(behaviour, RATE) as peer, asyncio.timeout(20):
+        async with Peer(behaviour, RATE) as peer, asyncio.timeout(60):
             heard, others, resumes = await converse(peer.url, pcm, packet, marks, retries=10)
             assert np.array_equal(heard, pcm)
             done = rivulet_client.Done(samples)
@@ -98,7 +98,7 @@ def test_random_breaks_change_nothing(
 async def test_a_break_at_every_point_of_a_short_session(cut: int) -> None:
     pcm = noise(2400)
     async with Peer(Behaviour(("low", "high"), tick=80, hold=200, cuts=(cut,), memory=500), RATE) as peer:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             heard, others, resumes = await converse(peer.url, pcm, 160, {3: "a"}, retries=1)
     assert np.array_equal(heard, pcm)
     assert others == [rivulet_client.Mark("a", 480), rivulet_client.Done(2400)]
@@ -177,7 +177,7 @@ async def test_a_session_whose_sender_has_ended_comes_to_its_end() -> None:
 async def test_one_task_that_sends_and_reads_in_turn_goes_on_too() -> None:
     """Nobody waits for the iterator to look for a new connection."""
     pcm = noise(4000)
-    async with Peer(Behaviour(("low", "high"), tick=400, memory=100), RATE) as peer, asyncio.timeout(10):
+    async with Peer(Behaviour(("low", "high"), tick=400, memory=100), RATE) as peer, asyncio.timeout(60):
         async with rivulet_client.connect(peer.url, **TOY) as stream:
             for at in range(0, 4000, 400):
                 if at in (800, 2000):
@@ -192,7 +192,7 @@ async def test_one_task_that_sends_and_reads_in_turn_goes_on_too() -> None:
 async def test_a_sender_goes_on_although_nobody_reads() -> None:
     """What the lost connection had brought is kept, however much it is, and a new one is not waited for."""
     pcm = noise(16_000)
-    async with Peer(Behaviour(("low", "high"), tick=80), RATE) as peer, asyncio.timeout(10):
+    async with Peer(Behaviour(("low", "high"), tick=80), RATE) as peer, asyncio.timeout(60):
         async with rivulet_client.connect(peer.url, **TOY) as stream:
             await stream.send(pcm[:, :8000])
             await asyncio.sleep(0.1)
@@ -216,8 +216,8 @@ async def test_send_waits_while_there_is_no_connection() -> None:
             done, _ = await asyncio.wait([sending], timeout=0.3)
             assert not done
             async with Peer(ALL, RATE, port=int(url.rpartition(":")[2])):
-                await asyncio.wait_for(sending, 10)
-                heard, _ = await asyncio.wait_for(reading, 10)
+                await asyncio.wait_for(sending, 60)
+                heard, _ = await asyncio.wait_for(reading, 60)
                 assert heard.shape[1] == 1600
                 assert stream.resumes == 1
 
@@ -329,7 +329,7 @@ async def test_zero_seconds_are_no_resumption() -> None:
 
 async def test_a_server_that_drops_every_connection_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redial, "backoff", lambda **_: iter([0.04] * 100))
-    async with Peer(Behaviour(("low", "high"), drop_after=0), RATE) as peer, asyncio.timeout(10):
+    async with Peer(Behaviour(("low", "high"), drop_after=0), RATE) as peer, asyncio.timeout(60):
         with pytest.raises(rivulet_client.ConnectionLost, match=r"within 0\.2 s"):
             await converse(peer.url, noise(6000), 100, {}, resume_s=0.2)
     assert 1 < len(peer.resumes) <= 6  # not without a pause

@@ -150,7 +150,7 @@ async def test_who_speaks_without_stems() -> None:
 @pytest.mark.parametrize("mode", ["speakers", "diarize"])
 async def test_separate_fills_a_timeline(mode: Any) -> None:
     timeline, frames = Timeline(), 0
-    async with Peer(ALL) as peer, asyncio.timeout(20):
+    async with Peer(ALL) as peer, asyncio.timeout(60):
         source = [noise(RATE)] * 20  # more than may be out at once
         wanted = {**TOY, "mode": mode, "timeline": timeline}
         async with aclosing(rivulet_client.separate(peer.url, source, ahead=1.0, **wanted)) as chunks:
@@ -171,7 +171,7 @@ async def test_a_new_session_goes_on_with_the_timeline() -> None:
         for _ in range(40):
             yield noise(1000)
 
-    async with Peer(behaviour) as peer, asyncio.timeout(20):
+    async with Peer(behaviour) as peer, asyncio.timeout(60):
         wanted = {**TOY, "mode": "speakers", "timeline": timeline, "reconnect": True}
         starts = [chunk.start async for chunk in rivulet_client.separate(peer.url, source(), ahead=0.2, **wanted)]
     assert len(peer.starts) == 2

@@ -19,7 +19,7 @@ END = json.dumps({"type": "end"})
 async def next_text(peer: Any, kind: str) -> dict[str, Any]:
     """The next text message of this type; audio and others pass."""
     while True:
-        message = await asyncio.wait_for(peer.recv(), 30)
+        message = await asyncio.wait_for(peer.recv(), 60)
         if isinstance(message, str) and json.loads(message)["type"] == kind:
             return dict(json.loads(message))
 

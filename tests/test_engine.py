@@ -132,7 +132,7 @@ async def test_a_lane_that_is_busy_holds_up_no_other(engine: Engine) -> None:
     assert engine.waiting() == {"short": 0, "long": 0, "spare": 0}
     behind = asyncio.create_task(engine.infer(gate, pcm(2), None, 0, "long"))
     for lane in ("short", "spare"):
-        result = await asyncio.wait_for(engine.infer(toys.Split(), pcm(3), None, 0, lane), 10)  # type: ignore[arg-type]
+        result = await asyncio.wait_for(engine.infer(toys.Split(), pcm(3), None, 0, lane), 60)  # type: ignore[arg-type]
         np.testing.assert_array_equal(result.stems[0], pcm(3) * np.float32(0.25))
     assert engine.waiting()["long"] == 1
     gate.open.set()

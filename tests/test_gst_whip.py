@@ -62,7 +62,7 @@ class Gst:
 
     async def word(self) -> dict[str, Any]:
         assert self._process.stdout is not None
-        said: dict[str, Any] = json.loads(await asyncio.wait_for(self._process.stdout.readline(), 30))
+        said: dict[str, Any] = json.loads(await asyncio.wait_for(self._process.stdout.readline(), 60))
         return said
 
     async def connected(self) -> dict[str, Any]:
@@ -162,7 +162,7 @@ async def test_the_session_holds_every_sample_of_every_packet_and_ends_with_dele
             await ear.take(response.text)
             sender.go()
             account = await sender.word()
-            await asyncio.wait_for(ear.closed.wait(), 20)
+            await asyncio.wait_for(ear.closed.wait(), 60)
             assert ear.heard[0].steps == {0}
             assert ear.heard[0].samples == account["packets"] * FRAME
     assert account["deleted"] == 200

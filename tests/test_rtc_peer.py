@@ -30,7 +30,7 @@ async def test_a_word_that_is_said_again_as_the_connection_ends_fails_unheard() 
     await peer.take([], hears=True)
     answer = await peer.answer("minptime=10", 20, [])
     await other.setRemoteDescription(RTCSessionDescription(answer, "answer"))
-    channel = await asyncio.wait_for(opened, 10)
+    channel = await asyncio.wait_for(opened, 60)
 
     async def nothing() -> None: ...
 

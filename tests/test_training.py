@@ -215,7 +215,7 @@ def test_teachers_are_asked_by_their_shares(songs: Path, tmp_path: Path) -> None
     task = taught(teachers=folders, shares=(3, 1), taught=1.0)
     mixture, stems = (torch.from_numpy(part) for part in task.batch(np.random.default_rng(0), 4))
     first, second = (load(folder).network(mixture) for folder in folders)
-    torch.testing.assert_close(task.lesson(mixture), (3 * first + second) / 4)
+    torch.testing.assert_close(task.teachers.lesson(mixture), (3 * first + second) / 4)
     run = Run(task, Plan(minutes=60, batch=4, rate=1e-2, warmup=5), tmp_path / "run")
 
     def cost(task: Separation, stems: torch.Tensor) -> float:
@@ -227,7 +227,7 @@ def test_teachers_are_asked_by_their_shares(songs: Path, tmp_path: Path) -> None
     steps_of(run, 40)
     assert cost(task, stems) < before - 1
     assert cost(taught(teachers=folders, taught=0.0), stems) == pytest.approx(cost(taught(), stems))
-    assert len(pickle.loads(pickle.dumps(task)).teachers) == 0
+    assert not pickle.loads(pickle.dumps(task)).teachers
     with pytest.raises(ValueError, match="got 1 shares, expected one for each of 2 teachers"):
         taught(teachers=folders, shares=[1])
     with pytest.raises(FileNotFoundError, match="expected a folder with model"):

@@ -18,6 +18,9 @@ pytest.importorskip("scipy")
 from demucs.pretrained import get_model  # noqa: E402
 
 from models import registry  # noqa: E402
+from models.bsrnn import BandSplitRNN  # noqa: E402
+from models.bsrnn_config import MUSIC  # noqa: E402
+from models.bsrnn_file import save  # noqa: E402
 from models.training.augment_music import (  # noqa: E402
     BASS,
     DRUMS,
@@ -32,13 +35,15 @@ from models.training.augment_music import (  # noqa: E402
 )
 from models.training.club import club, groove, pumping  # noqa: E402
 from models.training.data import BLOCK, STEMS, held_kinds, music_bank, store_track, tracks  # noqa: E402
+from models.training.losses import multi_resolution_stft, stems_loss  # noqa: E402
 from models.training.mixing import MusicMixer  # noqa: E402
-from models.training.music_hq import ARCHITECTURE, MusicHQ  # noqa: E402
+from models.training.music_hq import ARCHITECTURE, FLOOR, MusicHQ  # noqa: E402
 from models.training.render import BASSES, GUITARS, KITS, PROGRAMS, RESERVED, SOUNDFONT, fluidsynth, levelled  # noqa: E402
 from models.training.run import Plan, Run  # noqa: E402
 from models.training.score import Note, strummed  # noqa: E402
 from models.training.sing import brightened, sing  # noqa: E402
 from models.training.synth import kick, lay, machine, synth_bass  # noqa: E402
+from models.training.teachers import Teachers, nearest  # noqa: E402
 from models.training.unseen import SETTINGS, balanced, busiest, pitch_line, remix, score_parts, sounding  # noqa: E402
 from models.training.workers import Workers  # noqa: E402
 
@@ -318,7 +323,7 @@ def test_sounds_are_laid_where_their_notes_stand() -> None:
 
 # music-hq
 
-SMALL = ARCHITECTURE | {"channels": 4, "bottom_channels": 16, "dconv_comp": 2, "t_heads": 2, "t_layers": 2}
+SMALL = ARCHITECTURE | {"channels": 4, "bottom_channels": 16, "dconv_comp": 2, "t_heads": 2}
 SMALL |= {"segment": type(ARCHITECTURE["segment"])(1, 2)}
 
 
@@ -342,7 +347,7 @@ def test_a_few_steps_and_the_export_is_the_same_model_for_demucs_and_for_us(task
     assert np.isfinite(losses).all()
     told = task.validate(run.average, "cpu")
     assert next(iter(told)) == "si_sdr_gain"
-    assert set(told) >= {*SMALL["sources"], "validation_loss"}
+    assert set(told) >= {*SMALL["sources"], "sdr", "validation_loss"}
     folder = tmp_path / "music-hq"
     run.export(folder)
     first = {path.name for path in folder.iterdir()}
@@ -384,6 +389,42 @@ def test_music_hq_refuses_other_lengths_and_other_weights(task: MusicHQ, cache: 
     other = MusicHQ(task.mixer, task.mixer, 1, SMALL | {"channels": 8})
     with pytest.raises(ValueError, match=r"channels 4 \(expected 8\)"):
         other.restore(other.network(), tmp_path)
+
+
+def test_a_lesson_is_in_the_order_of_the_sources_and_at_the_level_nearest_to_the_truth(
+    task: MusicHQ, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    one = BandSplitRNN(replace(MUSIC, features=4, hidden=4, narrow=2, bottleneck=4, blocks=1))
+    save(one, tmp_path / "one", half=False)
+    teachers = Teachers([tmp_path / "one"], SMALL["sources"])
+    mixture, stems = (torch.from_numpy(part) for part in task.batch(np.random.default_rng(6), 2))
+    lesson = teachers.lesson(mixture)
+    heard = one(mixture)
+    for place, source in enumerate(SMALL["sources"]):
+        torch.testing.assert_close(lesson[:, place], heard[:, MUSIC.sources.index(source)])
+
+    told = torch.stack((0.25 * stems[:, 0], 2 * stems[:, 1], -stems[:, 2], torch.zeros_like(stems[:, 3])), 1)
+    right = nearest(told, stems)
+    present = stems.square().sum((-1, -2)) > 1e-3
+    for place, factor in enumerate(
+        (0.5, 1.0, 0.0, 0.0)
+    ):  # too faint stays, too loud does not, what is wrong is not told
+        rows = present[:, place]
+        torch.testing.assert_close(right[rows, place], factor * stems[rows, place], atol=1e-4, rtol=1e-4)
+    assert present[:, :3].any(0).all()
+
+    batch = tuple(torch.from_numpy(part) for part in task.batch(np.random.default_rng(7), 2))
+    network = task.network()
+    taught = MusicHQ(task.mixer, task.mixer, 1, SMALL, teachers=teachers, taught=1.0)
+    wanted = stems_loss(network(batch[0]), nearest(teachers.lesson(batch[0]), batch[1]), batch[0], floor=FLOOR).mean()
+    torch.testing.assert_close(taught.loss(network, batch, 0.5), wanted)
+    plain = task.loss(network, batch, 0.5)
+    torch.testing.assert_close(plain, stems_loss(network(batch[0]), batch[1], batch[0], floor=FLOOR).mean())
+    spectral = MusicHQ(task.mixer, task.mixer, 1, SMALL, spectral=2.0).loss(network, batch, 0.5)
+    distance = multi_resolution_stft(network(batch[0]), batch[1]).mean()
+    torch.testing.assert_close(spectral, plain + 2 * distance)
+    assert not pickle.loads(pickle.dumps(taught)).teachers
 
 
 def test_an_embedded_repository_of_demucs_is_listed(

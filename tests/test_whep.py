@@ -79,7 +79,7 @@ async def ear(host: str, path: str, lines: int) -> AsyncIterator[Client]:
 async def heard(client: Client, track: int, seconds: float) -> Any:
     """The last so many seconds of a track, when it has so many after a first half."""
     packets = client.heard[track].packets
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         while len(packets) < 50 * (seconds + 0.5):
             await asyncio.sleep(0.05)
     return client.heard[track].pcm()[:, -round(seconds * RATE) :]
@@ -116,7 +116,7 @@ async def test_a_session_over_webrtc_is_heard_by_others_too(host: str) -> None:
 
 async def test_the_last_is_heard_and_then_the_listener_is_let_go(host: str) -> None:
     async with streaming(host, 1.2, model="toy-delay") as session, ear(host, session, 2) as client:
-        await asyncio.wait_for(client.closed.wait(), 10)
+        await asyncio.wait_for(client.closed.wait(), 60)
         assert client.heard[0].samples > 0.8 * RATE
     async with httpx.AsyncClient(base_url=f"http://{host}") as http:
         assert (await http.delete(client.answer["location"])).status_code == 404
@@ -176,7 +176,7 @@ async def test_listeners_are_bounded_and_leave_by_delete(host: str) -> None:
                 full = await late.http.post(f"/whep/{session}", content=offer, headers=SDP)
                 assert (full.status_code, full.json()["error"]["code"]) == (503, "capacity")
                 assert (await late.http.delete(one.answer["location"])).status_code == 200
-                await asyncio.wait_for(one.closed.wait(), 5)
+                await asyncio.wait_for(one.closed.wait(), 60)
                 assert (await late.http.post(f"/whep/{session}", content=offer, headers=SDP)).status_code == 201
 
 

@@ -58,12 +58,20 @@ def music(chosen: argparse.Namespace) -> Task:
 
 
 def music_hq(chosen: argparse.Namespace) -> Task:
-    from models.training.music_hq import MusicHQ
+    from models.training.music_hq import ARCHITECTURE, MusicHQ
+    from models.training.teachers import Teachers
 
     trained, held = music_bank(chosen.data, chosen.cache)
     seconds = MusicHQ.seconds()
-    mixer = MusicMixer(trained, seconds, augment=Augment() if chosen.augment else None)
-    return MusicHQ(mixer, MusicMixer(held, seconds, coherent=0.5), chosen.checks or 8)
+    mixer = MusicMixer(trained, seconds, chosen.coherent, augment=Augment() if chosen.augment else None)
+    return MusicHQ(
+        mixer,
+        MusicMixer(held, seconds, coherent=0.5),
+        chosen.checks or 8,
+        teachers=Teachers(chosen.teachers, ARCHITECTURE["sources"], chosen.shares),
+        taught=chosen.taught,
+        spectral=chosen.spectral,
+    )
 
 
 def diarize(chosen: argparse.Namespace) -> Task:
@@ -92,7 +100,7 @@ class Recipe:
 RECIPES = {
     "speech": Recipe(speech, half=True),
     "music": Recipe(music),
-    "music-hq": Recipe(music_hq, batch=4, rate=3e-4, beta=0.999),
+    "music-hq": Recipe(music_hq, batch=4, rate=1e-3),
     "diarize": Recipe(diarize, batch=4, rate=5e-4, decay=0.999, clip=1.0, beta=0.98, muon=".layers.", half=True),
 }
 
@@ -133,6 +141,7 @@ def options(words: list[str] | None = None) -> argparse.Namespace:
         help="of music: models whose mean is learned too",
     )
     parser.add_argument("--shares", type=float, nargs="+", help="of each teacher in their mean; alike by default")
+    parser.add_argument("--spectral", type=float, default=0.0, help="of music-hq: weight of the distance of magnitudes")
     parser.add_argument("--taught", type=float, default=0.5, help="share of the loss that the teachers have")
     for size in MAY_GROW:
         parser.add_argument(f"--{size}", type=int, help="of the band-split RNN; with --from, as many as it has or more")

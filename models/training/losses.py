@@ -28,12 +28,12 @@ def energy(pcm: Tensor) -> Tensor:
     return pcm.square().sum((-1, -2))
 
 
-def floored_snr(estimate: Tensor, target: Tensor, mixture: Tensor) -> Tensor:
+def floored_snr(estimate: Tensor, target: Tensor, mixture: Tensor, floor: float = FLOOR) -> Tensor:
     """The loss above in dB, lower is better. `[..., C, T]` each, mixture broadcasting -> `[...]`."""
     whole, own = energy(mixture), energy(target)
     reference = torch.where(own > SILENT * whole, own, whole) + 1e-6
     error = energy(estimate - target)
-    return 10 * torch.log10(error + FLOOR * reference) - 10 * torch.log10(reference)
+    return 10 * torch.log10(error + floor * reference) - 10 * torch.log10(reference)
 
 
 def permutation_invariant(estimate: Tensor, target: Tensor, mixture: Tensor) -> tuple[Tensor, Tensor]:
@@ -105,9 +105,11 @@ def multi_resolution_stft(estimate: Tensor, target: Tensor, sizes: tuple[int, ..
     return total / len(sizes)
 
 
-def stems_loss(estimate: Tensor, target: Tensor, mixture: Tensor, weights: Sequence[float] | None = None) -> Tensor:
+def stems_loss(
+    estimate: Tensor, target: Tensor, mixture: Tensor, weights: Sequence[float] | None = None, floor: float = FLOOR
+) -> Tensor:
     """Mean of the floored SNR over the stems in their fixed order, by `weights` if given. `[B, S, C, T]` -> `[B]`."""
-    each = floored_snr(estimate, target, mixture.unsqueeze(1))
+    each = floored_snr(estimate, target, mixture.unsqueeze(1), floor)
     return each.mean(-1) if weights is None else each @ each.new_tensor(weights) / sum(weights)
 
 

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from models.bsrnn import BandSplitRNN
 from models.bsrnn_config import Config
-from models.bsrnn_file import network_from, save
+from models.bsrnn_file import exported, network_from, save
 from models.training.growth import grown
 from models.training.losses import energy, partition_invariant, si_sdr, stems_loss
 from models.training.mixing import typical_pitch
+from models.training.teachers import Teachers
 
 Audio = NDArray[np.float32]
 MIDDLE_HZ = 150.0  # a lone voice below it counts as the lower one
@@ -55,18 +56,6 @@ def by_pitch(voices: Audio, rate: int) -> Audio:
     return voices[order]
 
 
-def exported(folder: Path) -> Path:
-    """The file of weights in a folder.
-
-    Raises:
-        FileNotFoundError: there is none.
-    """
-    path = Path(folder) / "model.safetensors"
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such checkpoint; expected a folder with model.safetensors in it")
-    return path
-
-
 class Separation:
     """Train a band-split RNN on a mixer's batches `(mixture [B, C, T], sources [B, S, C, T])`.
 
@@ -78,7 +67,7 @@ class Separation:
         batches: of four mixtures in the validation set.
         weights: of each stem in the loss, where stems have names; alike by default.
         teachers: folders of exported models of the same stems, whose mean this network is asked for beside the truth
-            (an ensemble distilled into one: G. Hinton et al., 2015, arXiv:1503.02531); none by default.
+            (`teachers.py`); none by default.
         shares: of each teacher in the mean; alike by default.
         taught: share of the loss that the teachers have.
     """
@@ -99,34 +88,12 @@ class Separation:
             raise ValueError(f"got {len(weights)} weights, {config.name} has {', '.join(config.sources)}")
         self.name, self.config, self.mixer, self.ordered = config.name, config, mixer, ordered
         self.weights, self.taught = weights, taught
-        if shares and len(shares) != len(teachers):
-            raise ValueError(f"got {len(shares)} shares, expected one for each of {len(teachers)} teachers")
-        self.shares = shares or [1.0] * len(teachers)
-        self.teachers = [self.teacher(folder) for folder in teachers]
+        self.teachers = Teachers(teachers, config.sources, shares)
         self.fixed = [check.batch(np.random.default_rng((1, k)), 4) for k in range(batches)]
 
     def __getstate__(self) -> dict[str, Any]:
         """What a worker needs: not the validation set, which is 49 MB, nor anybody who judges."""
-        return {**self.__dict__, "fixed": [], "teachers": []}
-
-    def teacher(self, folder: Path) -> BandSplitRNN:
-        """Exported weights that stay as they are.
-
-        Raises:
-            FileNotFoundError: there are none.
-            ValueError: outputs without names have no mean; or other outputs.
-        """
-        network = network_from(exported(folder)).requires_grad_(False)
-        theirs, own = network.config.sources, self.config.sources
-        if self.config.interchangeable or theirs != own:
-            raise ValueError(f"{folder}: got a teacher of {', '.join(theirs)}, expected one of stems: {', '.join(own)}")
-        return network
-
-    @torch.no_grad()
-    def lesson(self, mixture: Tensor) -> Tensor:
-        """What the teachers hear, by their shares: `[B, C, T] -> [B, S, C, T]`."""
-        heard = [share * one.to(mixture.device)(mixture) for one, share in zip(self.teachers, self.shares, strict=True)]
-        return torch.stack(heard).sum(0) / sum(self.shares)
+        return {**self.__dict__, "fixed": [], "teachers": None}
 
     def network(self) -> BandSplitRNN:
         return BandSplitRNN(self.config)
@@ -146,7 +113,7 @@ class Separation:
             cost = stems_loss(estimate, target, mixture, self.weights).mean()
             if not self.teachers:
                 return cost
-            told = stems_loss(estimate, self.lesson(mixture), mixture, self.weights).mean()
+            told = stems_loss(estimate, self.teachers.lesson(mixture), mixture, self.weights).mean()
             return (1 - self.taught) * cost + self.taught * told
         return meant(self.config, estimate, target, mixture)[0].mean()
 
