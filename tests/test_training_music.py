@@ -407,9 +407,7 @@ def test_a_lesson_is_in_the_order_of_the_sources_and_at_the_level_nearest_to_the
     told = torch.stack((0.25 * stems[:, 0], 2 * stems[:, 1], -stems[:, 2], torch.zeros_like(stems[:, 3])), 1)
     right = nearest(told, stems)
     present = stems.square().sum((-1, -2)) > 1e-3
-    for place, factor in enumerate(
-        (0.5, 1.0, 0.0, 0.0)
-    ):  # too faint stays, too loud does not, what is wrong is not told
+    for place, factor in enumerate((0.5, 1.0, 0.0, 0.0)):  # at most twice as loud; what is wrong is not told
         rows = present[:, place]
         torch.testing.assert_close(right[rows, place], factor * stems[rows, place], atol=1e-4, rtol=1e-4)
     assert present[:, :3].any(0).all()

@@ -138,7 +138,7 @@ def options(words: list[str] | None = None) -> argparse.Namespace:
         nargs="+",
         default=(),
         metavar="FOLDER",
-        help="of music: models whose mean is learned too",
+        help="of music and music-hq: models whose mean is learned too",
     )
     parser.add_argument("--shares", type=float, nargs="+", help="of each teacher in their mean; alike by default")
     parser.add_argument("--spectral", type=float, default=0.0, help="of music-hq: weight of the distance of magnitudes")
