@@ -351,6 +351,25 @@ def test_muon_moves_the_matrices_it_is_given_along_an_orthogonal_matrix() -> Non
         again.load_state_dict(optimiser(network, 0.1, 0.99, None).state_dict())
 
 
+def test_muon_moves_kernels_as_matrices_of_their_first_dimension_where_they_are() -> None:
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Conv1d(2, 4, 6), torch.nn.ConvTranspose1d(4, 2, 6))
+    both = optimiser(network, 0.1, 0.99, "", kernels=True)
+    kernel, back = network[0].weight, network[1].weight
+    for _ in range(2):  # the second gradient is seen as the first was
+        before = [kernel.detach().clone(), back.detach().clone()]
+        both.zero_grad()
+        assert kernel.grad is None
+        for weight in network.parameters():
+            weight.grad = torch.randn_like(weight)
+        both.step()
+        for old, new in zip(before, (kernel, back), strict=True):
+            singular = torch.linalg.svdvals((old - new.detach()).flatten(1))
+            assert singular.min() > 0.5 * singular.max()
+    with pytest.raises(ValueError, match="got no matrix"):
+        optimiser(network, 0.1, 0.99, "")
+
+
 @pytest.mark.parametrize(
     "larger", [{"blocks": 3}, {"hidden": 20}, {"narrow": 7}, {"bottleneck": 17, "narrow": 5, "blocks": 2}]
 )

@@ -42,7 +42,7 @@ from models.training.render import BASSES, GUITARS, KITS, PROGRAMS, RESERVED, SO
 from models.training.run import Plan, Run  # noqa: E402
 from models.training.score import Note, strummed  # noqa: E402
 from models.training.sing import brightened, sing  # noqa: E402
-from models.training.synth import kick, lay, machine, synth_bass  # noqa: E402
+from models.training.synth import growl, kick, lay, machine, struck, synth_bass  # noqa: E402
 from models.training.teachers import Teachers, nearest  # noqa: E402
 from models.training.unseen import SETTINGS, balanced, busiest, pitch_line, remix, score_parts, sounding  # noqa: E402
 from models.training.workers import Workers  # noqa: E402
@@ -185,6 +185,38 @@ def test_a_kind_of_which_there_is_little_is_drawn_less(cache: Path) -> None:
     assert weights[2] == pytest.approx(0.1 / 1.1)
 
 
+def test_stems_may_be_faint_or_absent_and_voices_may_be_several(cache: Path) -> None:
+    trained, _ = music_bank(cache, cache)
+
+    def levels(**options: float) -> np.ndarray:
+        """RMS in dB of each stem that is there, in 60 mixtures from anywhere: `[60, 4]`, else NaN."""
+        mixer = MusicMixer(trained, 0.1, coherent=0, **options)
+        stems = np.stack([mixer.anything(np.random.default_rng(seed)) for seed in range(60)])
+        found = np.sqrt(np.square(stems).mean((2, 3)))
+        return 20 * np.log10(np.where(found > 0, found, np.nan))
+
+    plain, far = levels(), levels(far=1.0)
+    assert np.nanstd(plain[:, BASS]) < 5 < np.nanstd(far[:, BASS])
+    assert np.nanmedian(far[:, DRUMS]) < np.nanmedian(plain[:, DRUMS]) - 4
+    assert np.isnan(levels(present=0.3)).sum() > 2 * np.isnan(plain).sum() > 0
+    # Two or three voices that have nothing to do with each other: 3 to 4.8 dB.
+    assert np.nanmedian(levels(choirs=1.0)[:, VOCALS]) > np.nanmedian(plain[:, VOCALS]) + 2
+
+
+def test_drums_and_basses_may_be_lower_than_they_were_played(cache: Path) -> None:
+    trained, _ = music_bank(cache, cache)
+    tone = np.sin(2 * np.pi * 100 * np.arange(2 * RATE) / RATE)
+    pcm = np.round(np.stack((tone, tone)) * 30_000).astype(np.int16)
+    tones = [replace(track, pcm=pcm, gain=1.0, active=np.ones(2 * RATE // BLOCK, bool)) for track in trained]
+    mixer = MusicMixer(tones, 0.4, coherent=0, deep=1.0)
+    mixer.speed = lambda rng: 1.0  # type: ignore[method-assign]
+    for stem, low, high in (("drums", 50, 75), ("bass", 50, 75), ("other", 100, 100), ("vocals", 100, 100)):
+        for seed in range(5):
+            heard = mixer.layer(np.random.default_rng(seed), stem)[0, :8000]
+            peak = np.abs(np.fft.rfft(heard * np.hanning(8000), 2 * RATE)).argmax() / 2
+            assert low - 1 <= peak <= high + 1
+
+
 def test_unseen_kinds_are_neither_trained_on_nor_the_validation_songs(cache: Path) -> None:
     trained, held = music_bank(cache, cache)
     assert {track.song for track in trained} == {"two", "club000"}
@@ -214,6 +246,31 @@ def test_the_pitch_of_a_kick_falls_and_that_of_a_bass_note_stays() -> None:
         rng = np.random.default_rng(seed)
         note = synth_bass(rng)(Note(0, 0.4, 45, 127))[0]
         assert peak(note[4000:12000]) == pytest.approx(peak(note[1000:9000]), rel=0.02)
+
+
+def test_a_growl_keeps_its_note_while_its_timbre_moves() -> None:
+    moved = []
+    for seed in range(6):
+        pcm = growl(np.random.default_rng(seed))(Note(0, 1.0, 45, 127))  # 110 Hz
+        assert pcm.shape[0] == 2
+        assert np.isfinite(pcm).all()
+        spectrum = np.abs(np.fft.rfft(pcm[0, : RATE // 2] * np.hanning(RATE // 2), 4 * RATE))
+        assert spectrum[4 * 100 : 4 * 120].max() > 10 * np.median(spectrum[4 * 40 : 4 * 100])
+        bright = [np.abs(np.diff(part)).mean() / np.abs(part).mean() for part in np.array_split(pcm[0, :40_000], 16)]
+        moved.append(max(bright) / min(bright))
+    assert np.median(moved) > 1.2
+
+
+def test_a_struck_bass_begins_as_a_kick_and_stays_on_its_note() -> None:
+    for seed in range(6):
+        pcm = struck(np.random.default_rng(seed))(Note(0, 1.2, 45, 127))[0]
+        late = np.abs(np.fft.rfft(pcm[10_000:40_000] * np.hanning(30_000), 4 * RATE))
+        note = max(55, 110, key=lambda hertz: late[4 * hertz - 8 : 4 * hertz + 9].max())
+        again = np.abs(np.fft.rfft(pcm[20_000:50_000] * np.hanning(30_000), 4 * RATE))
+        for part in (late, again):
+            assert abs(part[4 * 40 : 4 * 125].argmax() / 4 + 40 - note) < 2
+        crossed = [int(np.flatnonzero(np.diff(np.signbit(pcm[a:b]))).size) for a, b in ((0, 4410), (39_690, 44_100))]
+        assert crossed[0] > crossed[1]  # higher at first
 
 
 def test_made_dance_music_has_three_stems_of_one_length_and_pumps() -> None:
@@ -415,10 +472,11 @@ def test_a_lesson_is_in_the_order_of_the_sources_and_at_the_level_nearest_to_the
     batch = tuple(torch.from_numpy(part) for part in task.batch(np.random.default_rng(7), 2))
     network = task.network()
     taught = MusicHQ(task.mixer, task.mixer, 1, SMALL, teachers=teachers, taught=1.0)
-    wanted = stems_loss(network(batch[0]), nearest(teachers.lesson(batch[0]), batch[1]), batch[0], floor=FLOOR).mean()
+    lesson, floors = nearest(teachers.lesson(batch[0]), batch[1]), {"floor": FLOOR}
+    wanted = stems_loss(network(batch[0]), lesson, batch[0], **floors).mean()
     torch.testing.assert_close(taught.loss(network, batch, 0.5), wanted)
     plain = task.loss(network, batch, 0.5)
-    torch.testing.assert_close(plain, stems_loss(network(batch[0]), batch[1], batch[0], floor=FLOOR).mean())
+    torch.testing.assert_close(plain, stems_loss(network(batch[0]), batch[1], batch[0], **floors).mean())
     spectral = MusicHQ(task.mixer, task.mixer, 1, SMALL, spectral=2.0).loss(network, batch, 0.5)
     distance = multi_resolution_stft(network(batch[0]), batch[1]).mean()
     torch.testing.assert_close(spectral, plain + 2 * distance)
@@ -434,6 +492,23 @@ def test_an_embedded_repository_of_demucs_is_listed(
     assert entry.present(None)
     assert entry.licence == "CC-BY-4.0"
     assert entry.load(("vocals", "no_vocals")).spec.sources == ("vocals", "no_vocals")
+
+
+def test_speech_may_stay_what_it_was_among_the_voices(tmp_path: Path) -> None:
+    import soundfile
+
+    from models.training import sing as singers
+
+    for name in "abcdefghijk":
+        (tmp_path / name).mkdir()
+        soundfile.write(tmp_path / name / "a.wav", np.random.default_rng(ord(name)).normal(0, 0.1, 24_000), 16_000)
+    singers.main(["--data", str(tmp_path), "--cache", str(tmp_path / "cache"), "--plain", "--count", "2"])
+    found = tracks(tmp_path / "cache" / "tracks")
+    assert {(track.song, track.stem, track.kind) for track in found} == {
+        ("spoken000", "vocals", "spoken"),
+        ("spoken001", "vocals", "spoken"),
+    }
+    assert all(track.pcm.shape == (2, 66_150) and track.active.any() for track in found)
 
 
 def test_rendering_writes_tracks_without_any_recordings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

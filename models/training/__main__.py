@@ -62,8 +62,18 @@ def music_hq(chosen: argparse.Namespace) -> Task:
     from models.training.teachers import Teachers
 
     trained, held = music_bank(chosen.data, chosen.cache)
-    seconds = MusicHQ.seconds()
-    mixer = MusicMixer(trained, seconds, chosen.coherent, augment=Augment() if chosen.augment else None)
+    seconds, studio = MusicHQ.seconds(), Augment() if chosen.augment else None
+    mixer = MusicMixer(
+        trained,
+        seconds,
+        chosen.coherent,
+        augment=studio,
+        present=0.6,
+        far=0.35,
+        choirs=0.15,
+        deep=0.25,
+        bent=0.4,
+    )
     return MusicHQ(
         mixer,
         MusicMixer(held, seconds, coherent=0.5),
@@ -95,12 +105,13 @@ class Recipe:
     beta: float = 0.99
     muon: str | None = None
     half: bool = False
+    kernels: bool = False
 
 
 RECIPES = {
     "speech": Recipe(speech, half=True),
     "music": Recipe(music),
-    "music-hq": Recipe(music_hq, batch=4, rate=1e-3),
+    "music-hq": Recipe(music_hq, batch=4, rate=1e-3, muon="", kernels=True),
     "diarize": Recipe(diarize, batch=4, rate=5e-4, decay=0.999, clip=1.0, beta=0.98, muon=".layers.", half=True),
 }
 
@@ -125,6 +136,7 @@ def options(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=3.0, help="length of a segment of speech or music")
     parser.add_argument("--short", type=float, default=0, help="of diarize: seconds of all sequences, to begin with")
     parser.add_argument("--rate", type=float, help="peak learning rate")
+    parser.add_argument("--warmup", type=int, default=100, help="steps of linear rise of the rate")
     parser.add_argument("--ordered", type=float, default=0, help="minutes of fixed output order, for speech")
     augment = argparse.BooleanOptionalAction
     parser.add_argument("--augment", action=augment, default=True, help="of music, what a studio does to it")
@@ -167,6 +179,8 @@ def prepare(chosen: argparse.Namespace) -> Run:
         clip=recipe.clip,
         beta=recipe.beta,
         muon=recipe.muon,
+        kernels=recipe.kernels,
+        warmup=chosen.warmup,
         half=recipe.half,
         every=chosen.every,
         seed=chosen.seed,

@@ -63,6 +63,14 @@ class MusicMixer:
 
     The share of one song is `coherent`. Each stem may be absent; gain, side, polarity and speed (with pitch) vary. What a
     rendered piece lacks comes from anywhere in half of the cases. `augment` then does what a studio does.
+
+    Args:
+        far: share of stems from anywhere that are not within some 4 dB of the others but up to 18 dB below: songs have such,
+            and who has never met them takes what is faint for as loud as the rest.
+        choirs: share of vocals from anywhere that are two or three voices at once.
+        present: how likely each stem is there, of those from anywhere.
+        deep: share of drums and of basses from anywhere that are played at half to three quarters of their speed, down to 25 Hz.
+        bent: share of vocals from anywhere whose speed, pitch and formants move by up to seven semitones either way.
     """
 
     def __init__(
@@ -72,8 +80,14 @@ class MusicMixer:
         coherent: float = 0.3,
         rate: int = 44100,
         augment: Augment | None = None,
+        far: float = 0.0,
+        choirs: float = 0.0,
+        present: float = 0.85,
+        deep: float = 0.0,
+        bent: float = 0.0,
     ) -> None:
         self.length, self.coherent, self.augment = int(seconds * rate), coherent, augment
+        self.far, self.choirs, self.present, self.deep, self.bent = far, choirs, present, deep, bent
         self.by_stem = {stem: [t for t in tracks if t.stem == stem and t.active.any()] for stem in STEMS}
         self.songs: dict[str, dict[str, Track]] = defaultdict(dict)
         for track in tracks:
@@ -135,18 +149,27 @@ class MusicMixer:
     def layer(self, rng: Generator, stem: str) -> Audio:
         """`[2, T]` of a stem from anywhere, at unit RMS."""
         track = self.by_stem[stem][rng.choice(len(self.by_stem[stem]), p=self.weights[stem])]
-        pcm = self.cut(track, self.place(rng, track.active), self.speed(rng))
+        speed = self.speed(rng)
+        if stem in ("drums", "bass") and self.deep and rng.random() < self.deep:
+            speed *= rng.uniform(0.5, 0.75)
+        if stem == "vocals" and self.bent and rng.random() < self.bent:
+            speed *= 2 ** rng.uniform(-7 / 12, 7 / 12)
+        pcm = self.cut(track, self.place(rng, track.active), speed)
         return np.asarray(pcm / max(1e-3, rms(pcm)), np.float32)
 
     def anything(self, rng: Generator) -> Audio:
         """Stems `[4, 2, T]` from anywhere, each at a level of its own."""
         out = np.zeros((4, 2, self.length), np.float32)
-        present = rng.random(4) < 0.85
+        present = rng.random(4) < self.present
         present[rng.integers(4)] = True
         for row in np.flatnonzero(present):
             layers = 2 if STEMS[row] == "other" and rng.random() < 0.3 else 1
+            if STEMS[row] == "vocals" and self.choirs and rng.random() < self.choirs:
+                layers = int(rng.integers(2, 4))
             for _ in range(layers):
                 out[row] += self.layer(rng, STEMS[row]) * decibels(rng.normal(0, 4)) * rng.choice((-1, 1))
+            if self.far and rng.random() < self.far:
+                out[row] *= decibels(rng.uniform(-18, 0))
         return out
 
     def one(self, rng: Generator) -> Audio:

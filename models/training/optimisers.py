@@ -7,6 +7,7 @@ here as in J. Liu et al., "Muon is scalable for LLM training", 2025 (arXiv:2502.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -44,10 +45,32 @@ class Both:
             part.load_state_dict(state[name])
 
 
-def optimiser(network: nn.Module, rate: float, beta: float, muon: str | None) -> torch.optim.Optimizer | Both:
-    """AdamW, which shrinks matrices and larger tensors only; Muon for matrices with `muon` in their name."""
+class Flat(torch.optim.Muon):
+    """Muon for kernels too: each is the matrix of its first dimension and all others, in the same memory."""
+
+    def __init__(self, weights: Sequence[nn.Parameter], **settings: Any) -> None:
+        self.weights = list(weights)
+        self.matrices = [nn.Parameter(weight.detach().flatten(1)) for weight in self.weights]
+        super().__init__(self.matrices, **settings)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        for weight in self.weights:
+            weight.grad = None
+
+    def step(self) -> None:  # type: ignore[override]
+        for weight, matrix in zip(self.weights, self.matrices, strict=True):
+            matrix.grad = None if weight.grad is None else weight.grad.flatten(1)
+        super().step()
+
+
+def optimiser(
+    network: nn.Module, rate: float, beta: float, muon: str | None, kernels: bool = False
+) -> torch.optim.Optimizer | Both:
+    """AdamW, which shrinks matrices and larger tensors only; Muon for matrices with `muon` in their name, and for kernels of
+    convolutions where that is said."""
     named = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
-    hidden = [p for name, p in named if muon is not None and muon in name and p.ndim == 2]
+    ours = [p for name, p in named if muon is not None and muon in name]
+    hidden = [p for p in ours if p.ndim == 2 or (kernels and p.ndim > 2)]
     taken = {id(p) for p in hidden}
     weights = [p for _, p in named if p.ndim > 1 and id(p) not in taken]
     others = [p for _, p in named if p.ndim <= 1]
@@ -58,4 +81,4 @@ def optimiser(network: nn.Module, rate: float, beta: float, muon: str | None) ->
     if not hidden:
         raise ValueError(f"got no matrix with {muon!r} in its name, expected those that Muon is to move")
     scaled = "match_rms_adamw"
-    return Both(adamw=adamw, muon=torch.optim.Muon(hidden, lr=rate, weight_decay=DECAY, adjust_lr_fn=scaled))
+    return Both(adamw=adamw, muon=Flat(hidden, lr=rate, weight_decay=DECAY, adjust_lr_fn=scaled))

@@ -27,7 +27,7 @@ from models.training.club import club
 from models.training.data import manifest, read_audio, store_track
 from models.training.mixing import decibels, resampled, rms
 from models.training.score import Note, Piece, compose, strummed
-from models.training.synth import RATE, Audio, Sound, envelope, lay, machine
+from models.training.synth import RATE, Audio, Sound, envelope, growl, lay, machine, struck
 
 SOUNDFONT = Path("/usr/share/sounds/sf2/FluidR3_GM.sf2")
 VOICES = {52, 53, 54, 85, 91}  # choirs would teach that "other" sings
@@ -36,7 +36,7 @@ PROGRAMS = [p for p in range(112) if p not in VOICES and not 32 <= p <= 39 and p
 BASSES = [p for p in range(32, 40) if p not in RESERVED["programs"]]
 KITS = [k for k in (0, 8, 16, 24, 25, 32, 40) if k not in RESERVED["drum_kits"]]
 GUITARS = [p for p in range(24, 30) if p not in RESERVED["programs"]]
-KINDS = ("midi", "band", "sampled", "synth", "shots", "club")
+KINDS = ("midi", "band", "sampled", "synth", "shots", "club", "growl", "struck")
 
 
 def fluidsynth(notes: Sequence[Note], program: int, drums: bool, wet: bool = True) -> Audio:
@@ -170,6 +170,8 @@ def rendered(kind: str, rng: Generator, piece: Piece, seconds: float, found: Rec
     """The stems of one piece in one of `KINDS`; none where the recordings that it takes are absent."""
     if kind == "midi":
         return played(rng, piece, piece.chords, int(rng.choice(PROGRAMS)), rng.uniform(-6, 3))
+    if kind in ("growl", "struck"):
+        return {"bass": lay(piece.bass, growl(rng) if kind == "growl" else struck(rng))}
     if kind == "band":
         return played(rng, piece, strummed(rng, piece.chords), int(rng.choice(GUITARS)), rng.uniform(-9, 3))
     if found is None:

@@ -36,6 +36,7 @@ class Plan:
         clip: largest norm of the gradient.
         beta: decay of the second moment in AdamW.
         muon: matrices with this in their name are moved by Muon.
+        kernels: and so are kernels of convolutions.
         half: bfloat16 on CPUs too, where nearly all of a step are products of large matrices.
         every: seconds between validations, checkpoints and exports.
         seed: of weights and batches; step k draws from the generator (seed, k), so that a resumed run sees the same data.
@@ -49,6 +50,7 @@ class Plan:
     clip: float = 5.0
     beta: float = 0.99
     muon: str | None = None
+    kernels: bool = False
     half: bool = False
     every: float = 240.0
     seed: int = 0
@@ -105,7 +107,7 @@ class Run:
         self.average.load_state_dict(self.network.state_dict())
         if half_pays(plan, device):
             mixed_precision(self.network, device)
-        self.optimizer = optimiser(self.network, plan.rate, plan.beta, plan.muon)
+        self.optimizer = optimiser(self.network, plan.rate, plan.beta, plan.muon, plan.kernels)
         self.step, self.elapsed, self.looked = 0, 0.0, 0.0
         self.recent: list[float] = []
         self.together: Together | None = None

@@ -5,7 +5,9 @@ the pitch of a melody near the speaker's own, with glides and vibrato; vowels ar
 Speech is 16 kHz, so these voices end at 8 kHz; what is above is made from the octave below, as codecs do it (spectral band
 replication), or left out.
 
-`python -m models.training.sing [--data DIR] [--cache DIR] [--count N]`
+`--plain` leaves the speech as it was said: real voices, where the vocoder leaves a sound of its own on every singer.
+
+`python -m models.training.sing [--data DIR] [--cache DIR] [--count N] [--plain]`
 """
 
 from __future__ import annotations
@@ -122,8 +124,9 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--cache", type=Path, default=Path("runs/cache"))
     parser.add_argument("--count", type=int, default=150)
     parser.add_argument("--first", type=int, default=0, help="number of the first (and its seed)")
+    parser.add_argument("--plain", action="store_true", help="not sung: spoken, as in rap")
     chosen = parser.parse_args(words)
-    bank = speech_bank(chosen.data, chosen.cache)
+    bank, kind = speech_bank(chosen.data, chosen.cache), "spoken" if chosen.plain else "sung"
     folder = chosen.cache / "tracks"
     folder.mkdir(parents=True, exist_ok=True)
 
@@ -131,17 +134,17 @@ def main(words: list[str] | None = None) -> None:
         return bank.pcm[clip.start : clip.start + min(clip.length, 10 * 16000)].astype(np.float64) / 32768
 
     for number in range(chosen.first, chosen.first + chosen.count):
-        rng = np.random.default_rng((8, number))
+        rng = np.random.default_rng((9 if chosen.plain else 8, number))
         clip = bank.train[int(rng.integers(len(bank.train)))]
-        voice = sing(rng, spoken(clip), 16000)
+        voice = spoken(clip).astype(np.float32) if chosen.plain else sing(rng, spoken(clip), 16000)
         if not len(voice):
             continue
-        second = sing(rng, spoken(clip), 16000) if rng.random() < 0.25 else None
+        second = sing(rng, spoken(clip), 16000) if not chosen.plain and rng.random() < 0.25 else None
         stereo = place(rng, voice, bank, second)
         full = soxr.resample(stereo.T, 16000, 44100).T
         if rng.random() < 0.7:
             full = brightened(rng, full)
-        store_track(folder, f"sung{number:03}", "vocals", "sung", full)
+        store_track(folder, f"{kind}{number:03}", "vocals", kind, full)
 
 
 if __name__ == "__main__":

@@ -129,6 +129,54 @@ def synth_bass(rng: Generator) -> Sound:
     return sound
 
 
+def growl(rng: Generator) -> Sound:
+    """A bass whose timbre moves by itself: saws out of tune or a modulated sine, driven, through a filter that sways, over a
+    plain sine as low as the note; what is above it may be wide. Fixed for the part."""
+    saws, ratio = int(rng.integers(0, 4)), float(rng.choice((0.5, 1.0, 2.0, 3.0)))
+    cents, index = rng.uniform(0.002, 0.025), rng.uniform(0.5, 5)
+    sway, low, high = rng.uniform(0.2, 9), rng.uniform(120, 500), rng.uniform(800, 7000)
+    drive, sub, width = decibels(rng.uniform(0, 20)), decibels(rng.uniform(-12, 6)), rng.uniform(0, 0.6) ** 2
+    attack, decay = float(rng.choice((0.002, 0.01, 0.05))), float(rng.choice((0.3, 1.5, 8.0)))
+    shut, wide = (butter(2, f, fs=RATE, output="sos") for f in (low, high))
+
+    def sound(note: Note) -> Audio:
+        length = int((note.length + 0.05) * RATE)
+        t, pitch = np.arange(length) / RATE, 440 * 2 ** ((note.pitch - 69) / 12)
+        turn = 0.5 - 0.5 * np.cos(2 * np.pi * sway * (t + note.start))
+        sides = []
+        for side in (-1, 1):
+            if saws:
+                phases = [t * pitch * (1 + cents * (k + 0.3 * side * width)) + 0.37 * k for k in range(saws + 1)]
+                pcm = sum(phase % 1 * 2 - 1 for phase in phases) / (saws + 1)
+            else:
+                bent = index * (0.2 + turn) * np.sin(2 * np.pi * ratio * pitch * t + side * width)
+                pcm = np.sin(2 * np.pi * pitch * t + bent)
+            pcm = np.tanh(np.asarray(pcm) * drive)
+            sides.append((1 - turn) * sosfilt(shut, pcm) + turn * sosfilt(wide, pcm))
+        pcm = np.stack(sides) + sub * np.sin(2 * np.pi * pitch * t)
+        return np.asarray(pcm * envelope(length, attack, 0.03, decay), np.float32)
+
+    return sound
+
+
+def struck(rng: Generator) -> Sound:
+    """A bass that begins like a kick and stays on its note, driven: the "808" of hip-hop. Fixed for the part."""
+    above, fall, octave = rng.uniform(2, 16), rng.uniform(0.008, 0.07), int(rng.integers(0, 2))
+    drive, lean = decibels(rng.uniform(0, 20)), rng.uniform(0, 0.5)
+    decay, click = float(rng.choice((0.3, 1.0, 8.0))), decibels(rng.uniform(-36, -12))
+    dark = butter(2, rng.uniform(300, 6000), fs=RATE, output="sos")
+
+    def sound(note: Note) -> Audio:
+        length = int((note.length + 0.05) * RATE)
+        t, pitch = np.arange(length) / RATE, 440 * 2 ** ((note.pitch - 12 * octave - 69) / 12)
+        phase = 2 * np.pi * pitch * (t + above * fall * (1 - np.exp(-t / fall)))
+        pcm = sosfilt(dark, np.tanh((np.sin(phase) + lean) * drive) - np.tanh(lean * drive))
+        pcm = pcm + click * rng.standard_normal(length) * np.exp(-t / 0.003)
+        return np.repeat(np.asarray(pcm * envelope(length, 0.001, 0.03, decay), np.float32)[None], 2, axis=0)
+
+    return sound
+
+
 def stack(rng: Generator, bright: float) -> Sound:
     """Seven saws out of tune, spread over the sides, through a low-pass filter: pads and stabs."""
     cents, pans = rng.uniform(-0.012, 0.012, 7), rng.uniform(0, 1, 7)
