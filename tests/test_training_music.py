@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+import sys
 from dataclasses import fields, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -41,7 +42,7 @@ from models.training.music_hq import ARCHITECTURE, FLOOR, MusicHQ  # noqa: E402
 from models.training.render import BASSES, GUITARS, KITS, PROGRAMS, RESERVED, SOUNDFONT, fluidsynth, levelled  # noqa: E402
 from models.training.run import Plan, Run  # noqa: E402
 from models.training.score import Note, strummed  # noqa: E402
-from models.training.sing import brightened, sing  # noqa: E402
+from models.training.sing import brightened, sing, vocoder  # noqa: E402
 from models.training.synth import growl, kick, lay, machine, struck, synth_bass  # noqa: E402
 from models.training.teachers import Teachers, nearest  # noqa: E402
 from models.training.unseen import SETTINGS, balanced, busiest, pitch_line, remix, score_parts, sounding  # noqa: E402
@@ -203,18 +204,19 @@ def test_stems_may_be_faint_or_absent_and_voices_may_be_several(cache: Path) -> 
     assert np.nanmedian(levels(choirs=1.0)[:, VOCALS]) > np.nanmedian(plain[:, VOCALS]) + 2
 
 
-def test_drums_and_basses_may_be_lower_than_they_were_played(cache: Path) -> None:
+def test_drums_and_basses_may_be_lower_than_they_were_played_and_voices_moved(cache: Path) -> None:
     trained, _ = music_bank(cache, cache)
     tone = np.sin(2 * np.pi * 100 * np.arange(2 * RATE) / RATE)
     pcm = np.round(np.stack((tone, tone)) * 30_000).astype(np.int16)
     tones = [replace(track, pcm=pcm, gain=1.0, active=np.ones(2 * RATE // BLOCK, bool)) for track in trained]
-    mixer = MusicMixer(tones, 0.4, coherent=0, deep=1.0)
+    mixer = MusicMixer(tones, 0.4, coherent=0, deep=1.0, bent=1.0)
     mixer.speed = lambda rng: 1.0  # type: ignore[method-assign]
-    for stem, low, high in (("drums", 50, 75), ("bass", 50, 75), ("other", 100, 100), ("vocals", 100, 100)):
+    for stem, low, high in (("drums", 50, 75), ("bass", 50, 75), ("other", 100, 100), ("vocals", 66.7, 149.8)):
         for seed in range(5):
             heard = mixer.layer(np.random.default_rng(seed), stem)[0, :8000]
             peak = np.abs(np.fft.rfft(heard * np.hanning(8000), 2 * RATE)).argmax() / 2
             assert low - 1 <= peak <= high + 1
+            assert stem == "other" or abs(peak - 100) > 1
 
 
 def test_unseen_kinds_are_neither_trained_on_nor_the_validation_songs(cache: Path) -> None:
@@ -318,6 +320,13 @@ def test_a_score_becomes_parts_of_notes_and_a_line_to_sing() -> None:
     assert max(n.start for part in parts for n in part) < 8
     line = pitch_line(parts[0])
     assert line[50] == pytest.approx(554.4, abs=0.1)
+
+
+@pytest.mark.skipif(find_spec("pyworld") is None, reason="no pyworld here")
+def test_the_vocoder_leaves_nothing_of_its_making_among_the_modules() -> None:
+    before = sys.modules.get("pkg_resources")
+    assert vocoder().__name__ == "pyworld"
+    assert sys.modules.get("pkg_resources") is before
 
 
 @pytest.mark.skipif(find_spec("pyworld") is None, reason="no pyworld here")

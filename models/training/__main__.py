@@ -169,6 +169,8 @@ def prepare(chosen: argparse.Namespace) -> Run:
     """The run that the options ask for, at its start or where it was left."""
     if chosen.minutes <= 0:
         raise ValueError(f"got --minutes {chosen.minutes:g}, expected more than 0")
+    if chosen.warmup < 1:
+        raise ValueError(f"got --warmup {chosen.warmup}, expected at least 1 step")
     recipe = RECIPES[chosen.model]
     expand(chosen.cache)
     plan = Plan(

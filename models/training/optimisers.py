@@ -50,7 +50,7 @@ class Flat(torch.optim.Muon):
 
     def __init__(self, weights: Sequence[nn.Parameter], **settings: Any) -> None:
         self.weights = list(weights)
-        self.matrices = [nn.Parameter(weight.detach().flatten(1)) for weight in self.weights]
+        self.matrices = [nn.Parameter(weight.detach().view(len(weight), -1)) for weight in self.weights]
         super().__init__(self.matrices, **settings)
 
     def zero_grad(self, set_to_none: bool = True) -> None:

@@ -33,11 +33,16 @@ Audio = NDArray[np.float32]
 
 def vocoder() -> types.ModuleType:
     """pyworld 0.3.5, which asks the long-gone `pkg_resources` for nothing but its own version."""
-    if "pkg_resources" not in sys.modules:
+    known = "pkg_resources" in sys.modules
+    if not known:
         stand_in = types.ModuleType("pkg_resources")
         stand_in.get_distribution = lambda name: types.SimpleNamespace(version="")  # type: ignore[attr-defined]
         sys.modules["pkg_resources"] = stand_in
-    import pyworld
+    try:
+        import pyworld
+    finally:
+        if not known:  # others would take it for the real one
+            del sys.modules["pkg_resources"]
 
     module: types.ModuleType = pyworld
     return module
