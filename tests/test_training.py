@@ -30,7 +30,7 @@ from models.training.conversations import ConversationMixer  # noqa: E402
 from models.training.data import STEMS, music_bank, speech_bank  # noqa: E402
 from models.training.loop import Log, train  # noqa: E402
 from models.training.losses import FLOOR, permutation_invariant, si_sdr, stems_loss  # noqa: E402
-from models.training.mixing import MusicMixer, resampled  # noqa: E402
+from models.training.mixing import Mixing, MusicMixer, resampled  # noqa: E402
 from models.training.optimisers import optimiser  # noqa: E402
 from models.training.run import Plan, Run, learning_rate  # noqa: E402
 from models.training.separation import Separation, by_pitch, in_order  # noqa: E402
@@ -94,7 +94,9 @@ def speech_task(speakers: Path, cache: Path, ordered: float = 0.0) -> Separation
 
 def music_task(songs: Path, cache: Path) -> Separation:
     tracks, held = music_bank(songs, cache)
-    return Separation(TINY_MUSIC, MusicMixer(tracks, 0.3), MusicMixer(held, 0.3, coherent=0.5), batches=1)
+    return Separation(
+        TINY_MUSIC, MusicMixer(tracks, 0.3), MusicMixer(held, 0.3, mixing=Mixing(coherent=0.5)), batches=1
+    )
 
 
 def steps_of(run: Run, number: int) -> list[float]:
@@ -157,7 +159,7 @@ def test_music_mixtures_are_the_sum_of_their_stems(songs: Path, tmp_path: Path) 
     tracks, held = music_bank(songs, tmp_path)
     assert {t.song for t in held}
     assert {t.song for t in held}.isdisjoint(t.song for t in tracks)
-    mixer = MusicMixer(tracks, seconds=0.5, coherent=0.5)
+    mixer = MusicMixer(tracks, seconds=0.5, mixing=Mixing(coherent=0.5))
     mixture, stems = mixer.batch(np.random.default_rng(4), 4)
     assert mixture.shape == (4, 2, 22050)
     np.testing.assert_allclose(mixture, stems.sum(1), atol=1e-6)

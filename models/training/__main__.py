@@ -16,7 +16,7 @@ from models.training.conversations import ConversationMixer, Shares
 from models.training.data import music_bank, speech_bank
 from models.training.growth import MAY_GROW
 from models.training.loop import follow, train
-from models.training.mixing import MusicMixer
+from models.training.mixing import Mixing, MusicMixer
 from models.training.pack import expand
 from models.training.run import Plan, Run
 from models.training.separation import Separation
@@ -43,8 +43,8 @@ def speech(chosen: argparse.Namespace) -> Task:
 def music(chosen: argparse.Namespace) -> Task:
     trained, held = music_bank(chosen.data, chosen.cache)
     config = sized(MUSIC, chosen)
-    check = MusicMixer(held, 4.0, coherent=0.5)
-    mixer = MusicMixer(trained, chosen.seconds, chosen.coherent, augment=Augment() if chosen.augment else None)
+    check = MusicMixer(held, 4.0, mixing=Mixing(coherent=0.5))
+    mixer = MusicMixer(trained, chosen.seconds, Mixing(chosen.coherent), augment=Augment() if chosen.augment else None)
     return Separation(
         config,
         mixer,
@@ -63,20 +63,11 @@ def music_hq(chosen: argparse.Namespace) -> Task:
 
     trained, held = music_bank(chosen.data, chosen.cache)
     seconds, studio = MusicHQ.seconds(), Augment() if chosen.augment else None
-    mixer = MusicMixer(
-        trained,
-        seconds,
-        chosen.coherent,
-        augment=studio,
-        present=0.6,
-        far=0.35,
-        choirs=0.15,
-        deep=0.25,
-        bent=0.4,
-    )
+    mixing = Mixing(chosen.coherent, songs=2.0, present=0.6, far=0.35, choirs=0.15, deep=0.35, bent=0.25)
+    mixer = MusicMixer(trained, seconds, mixing, augment=studio)
     return MusicHQ(
         mixer,
-        MusicMixer(held, seconds, coherent=0.5),
+        MusicMixer(held, seconds, mixing=Mixing(coherent=0.5)),
         chosen.checks or 8,
         teachers=Teachers(chosen.teachers, ARCHITECTURE["sources"], chosen.shares),
         taught=chosen.taught,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.random import Generator
@@ -55,39 +56,57 @@ def typical_pitch(pcm: Audio, rate: int) -> float:
     return float(np.median(voiced)) if len(voiced) else 150.0
 
 
+TWICE = ("song", "chopped")  # of vocals; else half of them would be read, or sung by a vocoder
 ENOUGH = 480  # blocks (four minutes) of a kind, from which on more of it does not make it more frequent
 
 
-class MusicMixer:
-    """Four stems, either of one song or rendered piece at one place, or each from anywhere.
+@dataclass(frozen=True)
+class Mixing:
+    """What is mixed with what, and how often: shares are 0 to 1.
 
-    The share of one song is `coherent`. Each stem may be absent; gain, side, polarity and speed (with pitch) vary. What a
-    rendered piece lacks comes from anywhere in half of the cases. `augment` then does what a studio does.
-
-    Args:
+    Attributes:
+        coherent: share of mixtures whose stems are of one song or rendered piece, at one place; else each is from anywhere.
+        songs: how many times as often that is a song as it is a piece of any one rendered kind.
+        present: how likely each stem is there, of those from anywhere.
         far: share of stems from anywhere that are not within some 4 dB of the others but up to 18 dB below: songs have such,
             and who has never met them takes what is faint for as loud as the rest.
         choirs: share of vocals from anywhere that are two or three voices at once.
-        present: how likely each stem is there, of those from anywhere.
-        deep: share of drums and of basses from anywhere that are played at half to three quarters of their speed, down to 25 Hz.
+        deep: share of basses from anywhere that are played at half to three quarters of their speed, down to 25 Hz.
         bent: share of vocals from anywhere whose speed, pitch and formants move by up to seven semitones either way.
+    """
+
+    coherent: float = 0.3
+    songs: float = 1.0
+    present: float = 0.85
+    far: float = 0.0
+    choirs: float = 0.0
+    deep: float = 0.0
+    bent: float = 0.0
+
+    def __post_init__(self) -> None:
+        shares = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "songs"}
+        if wrong := {name: share for name, share in shares.items() if not 0 <= share <= 1}:
+            raise ValueError(f"got shares {wrong}, expected 0 to 1")
+        if self.songs <= 0:
+            raise ValueError(f"got songs {self.songs} times as often, expected more than 0")
+
+
+class MusicMixer:
+    """Four stems, either of one song or rendered piece at one place, or each from anywhere, as `mixing` has it.
+
+    Gain, side, polarity and speed (with pitch) vary. What a rendered piece lacks comes from anywhere in half of the cases.
+    `augment` then does what a studio does.
     """
 
     def __init__(
         self,
         tracks: Sequence[Track],
         seconds: float,
-        coherent: float = 0.3,
+        mixing: Mixing | None = None,
         rate: int = 44100,
         augment: Augment | None = None,
-        far: float = 0.0,
-        choirs: float = 0.0,
-        present: float = 0.85,
-        deep: float = 0.0,
-        bent: float = 0.0,
     ) -> None:
-        self.length, self.coherent, self.augment = int(seconds * rate), coherent, augment
-        self.far, self.choirs, self.present, self.deep, self.bent = far, choirs, present, deep, bent
+        self.length, self.mixing, self.augment = int(seconds * rate), mixing or Mixing(), augment
         self.by_stem = {stem: [t for t in tracks if t.stem == stem and t.active.any()] for stem in STEMS}
         self.songs: dict[str, dict[str, Track]] = defaultdict(dict)
         for track in tracks:
@@ -97,6 +116,8 @@ class MusicMixer:
             if len(stems) > 1:
                 kinds[next(iter(stems.values())).kind].append(name)
         self.kinds = list(kinds.values())
+        often = np.array([self.mixing.songs if kind == "song" else 1.0 for kind in kinds])
+        self.likely = often / often.sum()
         missing = [stem for stem, found in self.by_stem.items() if not found]
         if missing:
             raise ValueError(f"got no track of {missing}, expected some of each of {STEMS}")
@@ -104,11 +125,14 @@ class MusicMixer:
 
     @staticmethod
     def weigh(found: Sequence[Track]) -> NDArray[np.float64]:
-        """Every kind as much as the next, but one of which there is little by its length, and songs twice."""
+        """Every kind as much as the next, but one of which there is little by its length; songs' and cut-up vocals twice."""
         kinds: dict[str, float] = defaultdict(float)
         for track in found:
             kinds[track.kind] += float(track.active.sum())
-        share = {kind: (2.0 if kind == "song" else 1.0) * min(1.0, n / ENOUGH) for kind, n in kinds.items()}
+        share = {
+            kind: (2.0 if kind in TWICE and found[0].stem == "vocals" else 1.0) * min(1.0, n / ENOUGH)
+            for kind, n in kinds.items()
+        }
         weight = np.array([track.active.sum() / kinds[track.kind] * share[track.kind] for track in found])
         return np.asarray(weight / weight.sum())
 
@@ -129,7 +153,7 @@ class MusicMixer:
 
     def together(self, rng: Generator) -> Audio:
         """Stems `[4, 2, T]` of one song or piece, with its own levels give or take 3 dB."""
-        names = self.kinds[rng.integers(len(self.kinds))]
+        names = self.kinds[rng.choice(len(self.kinds), p=self.likely)]
         stems = self.songs[names[rng.integers(len(names))]]
         known = [track.active for track in stems.values()]
         counts = np.zeros(max(len(active) for active in known), int)
@@ -149,10 +173,13 @@ class MusicMixer:
     def layer(self, rng: Generator, stem: str) -> Audio:
         """`[2, T]` of a stem from anywhere, at unit RMS."""
         track = self.by_stem[stem][rng.choice(len(self.by_stem[stem]), p=self.weights[stem])]
-        speed = self.speed(rng)
-        if stem in ("drums", "bass") and self.deep and rng.random() < self.deep:
+        speed, mixing = (
+            self.speed(rng),
+            self.mixing,
+        )  # a share of 0 draws nothing: mixtures of a seed stay what they were
+        if stem == "bass" and mixing.deep and rng.random() < mixing.deep:
             speed *= rng.uniform(0.5, 0.75)
-        if stem == "vocals" and self.bent and rng.random() < self.bent:
+        if stem == "vocals" and mixing.bent and rng.random() < mixing.bent:
             speed *= 2 ** rng.uniform(-7 / 12, 7 / 12)
         pcm = self.cut(track, self.place(rng, track.active), speed)
         return np.asarray(pcm / max(1e-3, rms(pcm)), np.float32)
@@ -160,20 +187,20 @@ class MusicMixer:
     def anything(self, rng: Generator) -> Audio:
         """Stems `[4, 2, T]` from anywhere, each at a level of its own."""
         out = np.zeros((4, 2, self.length), np.float32)
-        present = rng.random(4) < self.present
+        present = rng.random(4) < self.mixing.present
         present[rng.integers(4)] = True
         for row in np.flatnonzero(present):
             layers = 2 if STEMS[row] == "other" and rng.random() < 0.3 else 1
-            if STEMS[row] == "vocals" and self.choirs and rng.random() < self.choirs:
+            if STEMS[row] == "vocals" and self.mixing.choirs and rng.random() < self.mixing.choirs:
                 layers = int(rng.integers(2, 4))
             for _ in range(layers):
                 out[row] += self.layer(rng, STEMS[row]) * decibels(rng.normal(0, 4)) * rng.choice((-1, 1))
-            if self.far and rng.random() < self.far:
+            if self.mixing.far and rng.random() < self.mixing.far:
                 out[row] *= decibels(rng.uniform(-18, 0))
         return out
 
     def one(self, rng: Generator) -> Audio:
-        stems = self.together(rng) if self.kinds and rng.random() < self.coherent else self.anything(rng)
+        stems = self.together(rng) if self.kinds and rng.random() < self.mixing.coherent else self.anything(rng)
         if self.augment is not None:
             stems = self.augment(rng, stems)
         for row in range(4):
