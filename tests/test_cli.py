@@ -121,7 +121,10 @@ def test_through_a_server_it_is_the_same(host: str, song: Path, checkpoint: Path
     [
         (["separate", "nothing.wav"], "got nothing.wav, which cannot be decoded"),
         (["separate", __file__], "which cannot be decoded"),
-        (["separate", "SONG", "-m", "nope"], "got model 'nope', which is neither a path nor one of music, speech"),
+        (
+            ["separate", "SONG", "-m", "nope"],
+            "got model 'nope', which is neither a path nor one of music, music-hq, speech",
+        ),
         (["separate", "SONG", "-m", __file__], "expected a folder with model.safetensors"),
         (["separate", "SONG", "--stems", "piano"], "got stem 'piano', this model has"),
         (["separate", "SONG", "--latency", "1"], "got latency_ms 1, the smallest possible here for music is"),
@@ -139,7 +142,7 @@ def test_mistakes_are_told(words: list[str], said: str, song: Path, tmp_path: Pa
 
 def test_models_are_listed_and_verified() -> None:
     listed = rivulet("models", "list").output
-    for name in ("music", "speech", "htdemucs", "htdemucs_ft", "htdemucs_6s", "hdemucs_mmi"):
+    for name in ("music", "music-hq", "speech", "htdemucs", "htdemucs_ft", "htdemucs_6s", "hdemucs_mmi"):
         assert name in listed
     assert rivulet("models", "verify", "music").output.startswith("music: vocals, drums, bass, other at 44100 Hz")
 

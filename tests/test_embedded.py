@@ -1,4 +1,4 @@
-"""The two checkpoints that ship: they load, they stream, they add up, and they separate what they never heard."""
+"""The separators that ship: they load, they stream, they add up, and they separate what they never heard."""
 
 from __future__ import annotations
 
