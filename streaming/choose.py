@@ -16,6 +16,7 @@ from dataclasses import replace
 from streaming.framing import Framing
 
 GENTLE, UTILISATION = 0.65, 0.8  # of the machine, by one session: wanted (others make runs a third slower), and at most
+EASY = 0.4  # that, where nobody asked for a latency: a browser on the same machine makes runs twice as slow
 MARGIN = 2.0  # a run may take this many times what was measured
 TARGET = 4.0  # s, promised when nothing is asked for
 FADE = 0.05  # s
@@ -75,7 +76,9 @@ def _choose(
         raise Impossible(latency, smallest)
     budget = max(latency or TARGET, smallest)
     framing = [framing for framing in tightest if promised(framing, rate, cost) <= budget][-1]
-    return _stretched(framing, rate, int((budget - promised(framing, rate, cost)) * rate), latency is not None)
+    # Unasked, a fast machine is not slowed down to the target: half a second of hop is cheap enough.
+    hop = HOP[1] if latency is not None else min(max(HOP[1] / 2, cost(framing.window) / EASY), HOP[1])
+    return _stretched(framing, rate, int((budget - promised(framing, rate, cost)) * rate), hop)
 
 
 def several(framing: Framing, hops: int) -> Framing:
@@ -107,12 +110,10 @@ def _tightest(window: int, rate: int, seconds: float, share: float) -> Framing |
     return frame(window, hop, lookahead, fade) if keeps_up else None
 
 
-def _stretched(framing: Framing, rate: int, spare: int, asked: bool) -> Framing:
-    """The same window with `spare` samples of latency spent."""
+def _stretched(framing: Framing, rate: int, spare: int, hop: float) -> Framing:
+    """The same window with `spare` samples of latency spent, on a hop of up to so many seconds."""
     room = framing.context - framing.window // CONTEXT
     more = min(max(round(LOOKAHEAD[1] * rate) - framing.lookahead, 0), spare, room)
     framing = replace(framing, lookahead=framing.lookahead + more, context=framing.context - more)
-    # Unasked, a fast machine is not slowed down to the target: half a second of hop is cheap enough.
-    longest = HOP[1] if asked else HOP[1] / 2
-    more = min(max(round(longest * rate) - framing.hop, 0), spare - more, room - more)
+    more = min(max(round(hop * rate) - framing.hop, 0), spare - more, room - more)
     return replace(framing, hop=framing.hop + more, context=framing.context - more)

@@ -421,6 +421,6 @@ def test_what_goes_wrong_is_said_with_what_to_do(server: str, tmp_path: Path) ->
             "**/v1/rtc", lambda route: route.fulfill(**taken) if route.request.method == "POST" else route.continue_()
         )
         button(page, "Start").click()
-        playwright.expect(error).to_contain_text("all 64 sessions are taken. The server is full: wait a minute")
+        playwright.expect(error).to_contain_text("all 64 sessions are taken. Wait a minute and try again, or choose")
         assert state(page)["phase"] == "idle"
         context.close()

@@ -50,6 +50,14 @@ def test_a_fast_machine_takes_the_whole_window_and_a_slow_one_what_fits_in_four_
     assert promised(slow, RATE, machine(0.42)) <= choosing.TARGET
 
 
+@pytest.mark.parametrize(("rtf", "share"), [(0.01, 0.16), (0.04, choosing.EASY), (0.048, choosing.EASY)])
+def test_unasked_a_session_leaves_most_of_the_machine_to_others(rtf: float, share: float) -> None:
+    framing, asked = (choose(WINDOWS, RATE, machine(rtf), latency) for latency in (None, 1.2))
+    assert framing.window == WINDOWS[-1]
+    assert machine(rtf)(framing.window) * RATE / framing.hop <= share + 1e-3 < choosing.GENTLE
+    assert asked.hop <= framing.hop, "who asks for less waits for less"
+
+
 def test_the_refusal_names_both_numbers() -> None:
     with pytest.raises(Impossible, match=r"got a latency of 0.500 s, the smallest possible here is 1\.\d+ s"):
         choose(WINDOWS, RATE, machine(0.42), 0.5)

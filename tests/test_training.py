@@ -25,7 +25,6 @@ from models.bsrnn_config import Config  # noqa: E402
 from models.bsrnn_file import network_from, save  # noqa: E402
 from models.bsrnn_separator import load  # noqa: E402
 from models.training.__main__ import main  # noqa: E402
-from models.training.average import average  # noqa: E402
 from models.training.conversations import ConversationMixer  # noqa: E402
 from models.training.data import STEMS, music_bank, speech_bank  # noqa: E402
 from models.training.loop import Log, train  # noqa: E402
@@ -468,13 +467,3 @@ def same(one: BandSplitRNN, other: BandSplitRNN, atol: float = 1e-6) -> bool:
 def test_resuming_from_nothing_is_an_error(songs: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="nothing to resume"):
         Run(music_task(songs, tmp_path), Plan(minutes=1), tmp_path).resume()
-
-
-def test_the_average_of_two_models_is_their_mean_and_loads(tmp_path: Path) -> None:
-    one, two = BandSplitRNN(TINY), BandSplitRNN(TINY)
-    for name, network in (("a", one), ("b", two)):
-        save(network, tmp_path / name)
-    average([tmp_path / "a", tmp_path / "b"], tmp_path / "mean")
-    mean = load(tmp_path / "mean").network.state_dict()
-    for key, value in one.state_dict().items():
-        assert torch.allclose(mean[key], (value + two.state_dict()[key]) / 2, atol=2e-3), key  # halves on disk

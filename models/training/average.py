@@ -2,16 +2,30 @@
 
 P. Izmailov et al., "Averaging Weights Leads to Wider Optima and Better Generalization", 2018, arXiv 1803.05407.
 
-`python -m models.training.average A B ... OUT [--shares 3 7 ...]`, each a folder with `model.safetensors`.
+`python -m models.training.average A B ... OUT [--shares 3 7 ...]`, each a folder with `model.safetensors`, or each a
+repository of Demucs with one model.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from models.bsrnn_file import network_from, save
+from torch import nn
+
+from models import bsrnn_file, demucs_repo
+
+
+@dataclass(frozen=True)
+class Export:
+    """A network, what has to be alike for weights to be averaged, and `save(network, folder, average=shares)`."""
+
+    network: nn.Module
+    config: object
+    save: Callable[..., Path]
 
 
 def average(folders: Sequence[Path], out: Path, shares: Sequence[float] | None = None) -> None:
@@ -19,19 +33,38 @@ def average(folders: Sequence[Path], out: Path, shares: Sequence[float] | None =
     configuration; in half precision, as they were exported.
 
     Raises:
-        ValueError: models of different configurations, or another number of shares than of models.
+        ValueError: models of different configurations, or another number of shares than of models, or shares of no sum.
     """
-    networks = [network_from(folder / "model.safetensors") for folder in folders]
-    if any(network.config != networks[0].config for network in networks):
+    exports = [_read(folder) for folder in folders]
+    if any(one.config != exports[0].config for one in exports):
         raise ValueError(f"got models of different configurations: {', '.join(map(str, folders))}")
-    shares = shares or [1.0] * len(networks)
-    states = [network.state_dict() for network in networks]
+    shares = shares or [1.0] * len(exports)
+    if len(shares) != len(exports) or not sum(shares):
+        raise ValueError(
+            f"got shares {', '.join(f'{share:g}' for share in shares)}, expected one for each of {len(exports)} models"
+        )
+    states = [one.network.state_dict() for one in exports]
     mean = {
-        key: sum(one[key] * (share / sum(shares)) for one, share in zip(states, shares, strict=True))
+        key: sum(state[key].float() * (share / sum(shares)) for state, share in zip(states, shares, strict=True))
         for key in states[0]
     }
-    networks[0].load_state_dict(mean)
-    save(networks[0], out, half=True, average=" ".join(f"{share:g}" for share in shares))
+    exports[0].network.load_state_dict(mean)
+    exports[0].save(exports[0].network, out, average=" ".join(f"{share:g}" for share in shares))
+
+
+def _read(folder: Path) -> Export:
+    if (folder / "model.safetensors").is_file():
+        network = bsrnn_file.network_from(folder / "model.safetensors")
+        return Export(network, network.config, lambda net, out, **notes: bsrnn_file.save(net, out, half=True, **notes))
+    bag = demucs_repo.local(folder)
+    if len(bag.files) != 1:
+        raise ValueError(f"{folder}: got a bag of {len(bag.files)} models, expected one")
+    model = demucs_repo.read(*bag.files[0])
+
+    def save(network: Any, out: Path, **notes: str) -> Path:
+        return demucs_repo.publish(network, out, next(folder.glob("*.yaml")).stem, bag.licence, **notes)
+
+    return Export(model, model._init_args_kwargs, save)
 
 
 if __name__ == "__main__":

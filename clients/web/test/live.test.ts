@@ -19,7 +19,7 @@ describe("the dial", () => {
   });
 
   it("reaches from what is possible to what the model asks for", () => {
-    expect(reach(slow)).toEqual({ least: 421, most: 2000, step: 16 });
+    expect(reach(slow)).toEqual({ least: 432, most: 2000, step: 16 }); // whole steps: a slider stands on those alone
     expect([reach(model("fast")), reach(model("new", { latency_ms: null })), reach(undefined)]).toEqual([null, null, null]);
   });
 

@@ -54,7 +54,7 @@ describe("failures are told once, in words, with what to do", () => {
     wire.onclose?.({ code: 1013, reason: "" });
     expect(on.failed).toHaveBeenCalledOnce();
     expect(failure()).toMatchObject({ message: "The server said: all 64 sessions are taken.", code: "capacity" });
-    expect(failure().advice).toContain("wait a minute");
+    expect(failure().advice).toContain("Wait a minute");
   });
 
   it.each([

@@ -21,7 +21,7 @@ const ADVICE: Record<string, string> = {
   bad_audio: "This is a fault of the page: reload it.",
   latency: "Choose a model that answers faster, or no latency limit.",
   model_unavailable: "The server lacks this model's weights: choose another model.",
-  capacity: "The server is full: wait a minute and try again.",
+  capacity: "Wait a minute and try again, or choose a model that needs less.",
   internal: "The server failed: try again. Its log says more.",
 };
 

@@ -26,3 +26,10 @@ export function pen(canvas: HTMLCanvasElement): CanvasRenderingContext2D | null 
   context?.clearRect(0, 0, canvas.clientWidth, canvas.clientHeight);
   return context;
 }
+
+/** A control with its label above. */
+export function field(name: string, control: HTMLElement): HTMLElement {
+  const made = make("div", { class: "field" });
+  made.append(make("label", { for: control.id }, name), control);
+  return made;
+}

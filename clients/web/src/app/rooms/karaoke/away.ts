@@ -1,7 +1,6 @@
-// To take away: the stems and the mix as files. And which model takes songs apart.
+// To take away: the stems and the mix as files.
 
-import type { Model } from "../../../client/models";
-import { make, write } from "../../ui/elements";
+import { field, make, write } from "../../ui/elements";
 import { decibels, title } from "../../ui/text";
 import { save } from "../../../client/export-zip";
 import type { Karaoke } from "./karaoke";
@@ -14,7 +13,6 @@ export class Away {
   private readonly stems = make("button", { type: "button" }, "Save stems");
   private readonly mix = make("button", { type: "button" }, "Save mix");
   private readonly note = make("p", { class: "quiet", role: "status" });
-  private readonly model = make("select", { id: "model", disabled: "" });
   private shown = "";
   private working = false;
 
@@ -22,10 +20,9 @@ export class Away {
     for (const [value, text] of Object.entries(FORMATS)) this.format.append(new Option(text, value));
     const files = make("div", { class: "row" });
     files.append(field("Format", this.format), field("Stems", this.which), this.stems, this.mix);
-    this.element.append(make("h2", { id: "away-title" }, "Take it away"), files, this.note, field("Taken apart by", this.model));
+    this.element.append(make("h2", { id: "away-title" }, "Take it away"), files, this.note);
     this.stems.addEventListener("click", () => void this.work(async () => this.saveStems()));
     this.mix.addEventListener("click", () => void this.work(async () => this.saveMix()));
-    this.model.addEventListener("change", () => room.setModel(this.model.value || null));
   }
 
   show(): void {
@@ -38,17 +35,6 @@ export class Away {
     for (const button of [this.stems, this.mix]) button.disabled = !whole || this.working;
     const missing = deck?.whole ? "When all of the song is here." : "Only of songs that are short enough to be kept whole.";
     if (!this.working) write(this.note, whole || deck === null ? "" : missing);
-  }
-
-  offer(models: readonly Model[]): void {
-    const chosen = this.model.value;
-    this.model.replaceChildren(new Option("what suits songs", ""));
-    for (const one of models.filter(({ interchangeable }) => !interchangeable)) {
-      const sources = one.sources.join(", ").replaceAll("_", " ");
-      this.model.append(new Option(`${one.name}: ${sources}${one.present ? "" : " (to be fetched)"}`, one.name));
-    }
-    this.model.value = chosen;
-    this.model.disabled = false;
   }
 
   private async saveStems(): Promise<string> {
@@ -79,10 +65,4 @@ export class Away {
       this.failed(error);
     }
   }
-}
-
-function field(name: string, control: HTMLElement): HTMLElement {
-  const made = make("div", { class: "field" });
-  made.append(make("label", { for: control.id }, name), control);
-  return made;
 }

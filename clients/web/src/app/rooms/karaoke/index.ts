@@ -22,9 +22,9 @@ const LEAD = "A song taken apart while it plays: turn the voice down and sing, o
 class View {
   readonly film = new Film(make("video", { class: "film", "aria-label": "The video of the song, silent", hidden: "" }));
   readonly desk: Desk;
-  readonly away: Away;
+  readonly sources: Sources;
   private readonly help = keyList();
-  private readonly sources: Sources;
+  private readonly away: Away;
   private readonly transport: Transport;
   private readonly picture: Picture;
   private readonly deck = make("section", { class: "card", "aria-label": "Playback" });
@@ -110,7 +110,7 @@ export const open: Open = (host: HTMLElement, shell: Shell): Room => {
   const view = new View(room, host);
   return {
     onmodels() {
-      view.away.offer(shell.models);
+      view.sources.offer(shell.models);
       room.begin();
     },
     leave() {

@@ -1,6 +1,7 @@
-// Where a song comes from: a file, the one that comes along, or a recording of a microphone or a tab.
+// Where a song comes from: a file, the one that comes along, or a recording of a microphone or a tab. And which model takes it apart.
 
-import { make, write } from "../../ui/elements";
+import type { Model } from "../../../client/models";
+import { field, make, write } from "../../ui/elements";
 import { clock } from "../../ui/text";
 import type { Karaoke } from "./karaoke";
 
@@ -21,6 +22,7 @@ export class Sources {
   private readonly demo = button("Try a song", ICONS.song);
   private readonly microphone = button("Record microphone", ICONS.microphone);
   private readonly tab = button("Record a tab", ICONS.tab);
+  private readonly model = make("select", { id: "model", disabled: "" });
   private readonly recording = make("div", { class: "row message", role: "status", hidden: "" });
   private readonly seconds = make("span", { class: "figures" });
   private timer: ReturnType<typeof setInterval>;
@@ -31,7 +33,7 @@ export class Sources {
     sources.append(this.drop, this.demo, this.microphone, this.tab);
     const stop = make("button", { type: "button", class: "primary" }, "Stop and separate");
     this.recording.append(make("span", { class: "dot", "aria-hidden": "true" }), this.seconds, stop);
-    this.element.append(sources, this.recording);
+    this.element.append(sources, this.recording, field("Taken apart by", this.model));
     this.file.addEventListener("change", () => {
       const [chosen] = this.file.files ?? [];
       if (chosen) void room.load(chosen);
@@ -41,11 +43,23 @@ export class Sources {
     this.microphone.addEventListener("click", () => void room.record("microphone"));
     this.tab.addEventListener("click", () => void room.record("tab"));
     stop.addEventListener("click", () => room.recorded());
+    this.model.addEventListener("change", () => room.setModel(this.model.value || null));
     document.addEventListener("dragover", this.over);
     document.addEventListener("dragleave", this.out);
     document.addEventListener("drop", this.dropped);
     document.addEventListener("paste", this.pasted);
     this.timer = setInterval(() => this.tick(), 250);
+  }
+
+  offer(models: readonly Model[]): void {
+    const chosen = this.model.value;
+    this.model.replaceChildren(new Option("what suits songs", ""));
+    for (const one of models.filter(({ interchangeable }) => !interchangeable)) {
+      const sources = one.sources.join(", ").replaceAll("_", " ");
+      this.model.append(new Option(`${one.name}: ${sources}${one.present ? "" : " (to be fetched)"}`, one.name));
+    }
+    this.model.value = chosen;
+    this.model.disabled = false;
   }
 
   show(): void {

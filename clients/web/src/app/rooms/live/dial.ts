@@ -19,11 +19,14 @@ export function offered(models: readonly Model[]): Model[] {
     .toSorted((a, b) => Number(b.present) - Number(a.present) || people(a) - people(b) || late(a) - late(b) || a.name.localeCompare(b.name));
 }
 
-/** What there is to choose; null where a model answers as it answers. */
+/** What there is to choose, in whole steps from the least to the most; null where a model answers as it answers. */
 export function reach(model: Model | undefined): Reach | null {
-  const { min, default: most } = model?.latency_ms ?? { min: 0, default: 0 };
-  const least = Math.ceil(min);
-  return most - least <= 0.1 * most ? null : { least, most: Math.ceil(most), step: Math.max(1, Math.round((most - least) / 100)) };
+  const { min, default: usual } = model?.latency_ms ?? { min: 0, default: 0 };
+  const most = Math.ceil(usual);
+  const range = most - Math.ceil(min);
+  if (range <= 0.1 * most) return null;
+  const step = Math.max(1, Math.round(range / 100));
+  return { least: most - Math.floor(range / step) * step, most, step };
 }
 
 export function label(model: Model): string {

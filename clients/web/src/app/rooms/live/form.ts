@@ -6,7 +6,7 @@ import { hasWebRTC } from "../../../client/peer-call";
 import type { TransportName } from "../../../client/stream";
 import type { Capacity } from "../../capacity";
 import type { Shell } from "../../shell";
-import { make, write } from "../../ui/elements";
+import { field, make, write } from "../../ui/elements";
 import { ms } from "../../ui/text";
 import { account, label, offered, reach } from "./dial";
 import type { Kind, Wish } from "./live";
@@ -125,12 +125,6 @@ export class Form {
     this.show();
     this.onchange();
   }
-}
-
-export function field(name: string, control: HTMLElement): HTMLElement {
-  const made = make("div", { class: "field" });
-  made.append(make("label", { for: control.id }, name), control);
-  return made;
 }
 
 export function fill(select: HTMLSelectElement, list: readonly Device[], none: string): void {
