@@ -62,7 +62,9 @@ def _read(folder: Path) -> Export:
     model = demucs_repo.read(*bag.files[0])
 
     def save(network: Any, out: Path, **notes: str) -> Path:
-        return demucs_repo.publish(network, out, next(folder.glob("*.yaml")).stem, bag.licence, **notes)
+        return demucs_repo.publish(
+            network, out, next((path.stem for path in folder.glob("*.yaml")), folder.name), bag.licence, **notes
+        )
 
     return Export(model, model._init_args_kwargs, save)
 
