@@ -43,7 +43,7 @@ def test_shares_may_lead_beyond_what_there_is_and_demucs_files_do_too(tmp_path: 
     path = tmp_path / "mean" / "tiny.yaml"
     found = demucs_repo.read(*demucs_repo.local(path).files[0])
     for key, value in before.named_parameters():
-        assert torch.allclose(found.get_parameter(key), 1.25 * value, atol=1e-2), key
+        assert torch.allclose(found.get_parameter(key), 1.25 * value, rtol=2e-3, atol=1e-6), key
     assert "average: 3 -1" in path.read_text()
 
 
@@ -53,7 +53,7 @@ def test_what_has_no_mean_says_why(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"different configurations: .*a, .*c"):
         average([tmp_path / "a", tmp_path / "c"], tmp_path / "mean")
     for shares in ([1.0], [1.0, -1.0]):
-        with pytest.raises(ValueError, match=r"got shares 1.*expected one for each of 2 models"):
+        with pytest.raises(ValueError, match=r"got shares 1.*expected 2, one a model, whose sum is not 0"):
             average([tmp_path / "a", tmp_path / "b"], tmp_path / "mean", shares)
     bag = tiny_repo(tmp_path / "bag", bag=True)
     with pytest.raises(ValueError, match="got a bag of 4 models, expected one"):

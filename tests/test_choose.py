@@ -50,7 +50,7 @@ def test_a_fast_machine_takes_the_whole_window_and_a_slow_one_what_fits_in_four_
     assert promised(slow, RATE, machine(0.42)) <= choosing.TARGET
 
 
-@pytest.mark.parametrize(("rtf", "share"), [(0.01, 0.16), (0.04, choosing.EASY), (0.048, choosing.EASY)])
+@pytest.mark.parametrize(("rtf", "share"), [(0.01, 0.01 * 7.8 / 0.5), (0.04, choosing.EASY), (0.048, choosing.EASY)])
 def test_unasked_a_session_leaves_most_of_the_machine_to_others(rtf: float, share: float) -> None:
     framing, asked = (choose(WINDOWS, RATE, machine(rtf), latency) for latency in (None, 1.2))
     assert framing.window == WINDOWS[-1]

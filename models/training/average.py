@@ -40,9 +40,8 @@ def average(folders: Sequence[Path], out: Path, shares: Sequence[float] | None =
         raise ValueError(f"got models of different configurations: {', '.join(map(str, folders))}")
     shares = shares or [1.0] * len(exports)
     if len(shares) != len(exports) or not sum(shares):
-        raise ValueError(
-            f"got shares {', '.join(f'{share:g}' for share in shares)}, expected one for each of {len(exports)} models"
-        )
+        got = ", ".join(f"{share:g}" for share in shares)
+        raise ValueError(f"got shares {got}, expected {len(exports)}, one a model, whose sum is not 0")
     states = [one.network.state_dict() for one in exports]
     mean = {
         key: sum(state[key].float() * (share / sum(shares)) for state, share in zip(states, shares, strict=True))
@@ -61,10 +60,10 @@ def _read(folder: Path) -> Export:
         raise ValueError(f"{folder}: got a bag of {len(bag.files)} models, expected one")
     model = demucs_repo.read(*bag.files[0])
 
+    name = next((path.stem for path in folder.glob("*.yaml")), folder.name)
+
     def save(network: Any, out: Path, **notes: str) -> Path:
-        return demucs_repo.publish(
-            network, out, next((path.stem for path in folder.glob("*.yaml")), folder.name), bag.licence, **notes
-        )
+        return demucs_repo.publish(network, out, name, bag.licence, **notes)
 
     return Export(model, model._init_args_kwargs, save)
 

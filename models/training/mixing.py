@@ -173,7 +173,7 @@ class MusicMixer:
     def layer(self, rng: Generator, stem: str) -> Audio:
         """`[2, T]` of a stem from anywhere, at unit RMS."""
         track = self.by_stem[stem][rng.choice(len(self.by_stem[stem]), p=self.weights[stem])]
-        # A share of 0 draws nothing, so that the mixtures of a seed stay what they were.
+        # A share of 0 draws nothing.
         speed, mixing = self.speed(rng), self.mixing
         if stem == "bass" and mixing.deep and rng.random() < mixing.deep:
             speed *= rng.uniform(0.5, 0.75)
